@@ -1,0 +1,103 @@
+// What the worker knows of sources, tables and columns. Pure data: filled from tandem.worker_tables (docs/protocol.md 5.1).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tandem::core {
+
+struct Column {
+    std::string name;
+    std::string mysql_type; // as in information_schema.COLUMN_TYPE
+    std::string data_type;  // as in information_schema.DATA_TYPE, lower case
+    bool is_unsigned = false;
+    bool nullable = true;
+    std::string charset;   // empty for non-text
+    std::string collation; // empty for non-text
+    std::string image_type; // PostgreSQL type that carries the value, e.g. "numeric(10,2)"
+};
+
+// A foreign key with ON UPDATE CASCADE whose columns overlap the child's key (docs/protocol.md section 7).
+struct KeyCascade {
+    int child_table_id = 0;
+    std::string child;
+    std::string child_outbox;
+    std::vector<std::string> child_key_columns;
+    std::vector<std::string> columns;     // of the child
+    std::vector<std::string> ref_columns; // of the parent
+};
+
+struct TableConfig {
+    int table_id = 0;
+    std::string name;
+    std::string outbox;
+    std::string trigger_suffix;
+    std::string desired_state; // registered, running, paused, dropped
+    std::string state;         // table_state.state
+    bool backfill_done = false;
+    std::vector<std::string> backfill_cursor; // last applied key in text form; empty = from the start
+    std::vector<std::string> key_columns;
+    std::vector<Column> columns;
+    std::vector<std::string> referenced_columns; // of this table, by cascading foreign keys
+    std::vector<std::string> cascade_parents;    // tables whose cascades change this one
+    std::vector<KeyCascade> key_cascades;
+};
+
+struct SourceConnection {
+    int source_id = 0;
+    std::string name;
+    std::string database;
+    std::string metadata_database = "tandem";
+    std::string host;
+    unsigned port = 3306;
+    std::string username;
+    std::string password; // already resolved from password_ref
+    std::string tls = "auto"; // auto, verify, disable
+    std::string ssl_ca, ssl_capath, ssl_cert, ssl_key, ssl_cipher;
+};
+
+// Exact set of outbox ids, kept as maximal runs of consecutive ids *every one of which was read*.
+// Used for exact deletion (model A: delete_exact) and to leave out ids in flight. Never holds an id that was not added.
+class IdSet {
+  public:
+    struct Run {
+        std::uint64_t first;
+        std::uint64_t last;
+    };
+    void add(std::uint64_t id);         // any order, duplicates allowed
+    void merge(const IdSet &other);
+    bool contains(std::uint64_t id) const;
+    bool empty() const { return runs_.empty(); }
+    std::uint64_t count() const;
+    std::vector<Run> runs() const;      // ascending
+    void clear() { runs_.clear(); }
+
+  private:
+    std::map<std::uint64_t, std::uint64_t> runs_; // first → last
+};
+
+// One changed key of a snapshot: all its events in that snapshot taken together.
+struct KeyEvent {
+    std::string key;              // key bytes, docs/protocol.md section 2
+    bool key_error = false;       // a key value that has no image (key then holds the text); becomes op X
+    int flags = 0;                // 1 and 2: see queue.flags
+    std::int64_t age_us = 0;      // oldest event, by the old side's clock
+};
+
+struct EventSet {
+    IdSet ids;
+    std::vector<KeyEvent> keys;   // distinct by key bytes, order of first event
+    bool limited = false;         // the limit was reached: there may be more events in the snapshot
+};
+
+// A value that PostgreSQL cannot hold as its image type; the row travels as op X.
+struct Untranslatable {
+    std::string column;
+    std::string sqlstate; // of the error PostgreSQL would raise: 22008, 22021, 22003 …
+    std::string message;  // without the value itself if it may be long or secret
+};
+
+} // namespace tandem::core

@@ -1,0 +1,50 @@
+// Connections for questions, DDL and checks on the old side, through mysql-connector-c++. Not thread-safe: one owner thread.
+#pragma once
+
+#include "core/types.hpp"
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace tandem::mysql {
+
+struct CaptureStatus {
+    bool complete = false;       // outbox, gap table and all three triggers exist, on this table, with the text we would create
+    std::string missing;         // what is missing or different, for people
+    std::uint64_t gaps = 0;      // rows in capture_gap for this outbox
+};
+
+class ControlSession {
+  public:
+    explicit ControlSession(const core::SourceConnection &connection);
+    ~ControlSession();
+
+    nlohmann::json server_facts();                                              // answer of question "connect"
+    std::vector<nlohmann::json> describe(const std::vector<std::string> &tables, const std::string &pattern); // question "describe"
+
+    // Creates what is missing of metadata database, gap table, outbox and triggers. Idempotent. DDL waits at most
+    // `lock_timeout_ms` for the table (an open transaction of the application holds it up); then core::Error, retryable.
+    void install_capture(const core::TableConfig &table, unsigned lock_timeout_ms);
+    void remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms); // idempotent
+    CaptureStatus check_capture(const core::TableConfig &table);
+
+    // Microseconds one event costs the writer: a probe of inserts into the outbox, rolled back.
+    double measure_capture_cost(const core::TableConfig &table);
+
+    // For `tandem-sync check`: GRANT statements a least-privilege user needs, and the result of trying each one.
+    struct Grant {
+        std::string statement;
+        std::string purpose;
+        bool ok = false;
+        std::string error;
+    };
+    std::vector<Grant> check_grants();
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+} // namespace tandem::mysql
