@@ -21,6 +21,14 @@ COMMENT ON COLUMN tandem.source.tls IS 'auto: verified TLS unless the old side i
 COMMENT ON COLUMN tandem.source.password_ref IS 'file:/path or env:NAME on the worker''s host, instead of a password in the user mapping';
 COMMENT ON COLUMN tandem.source.old_side IS 'what the old server said of itself when the source was added';
 
+-- Not dumped: a restored database is another database, with outboxes of its own.
+CREATE TABLE tandem.identity (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  id       uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
+);
+INSERT INTO tandem.identity DEFAULT VALUES;
+COMMENT ON TABLE tandem.identity IS 'what tells this database from every other one that may sync from the same old table';
+
 CREATE TABLE tandem.source_table (
   table_id       integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   source_id      integer NOT NULL REFERENCES tandem.source,
@@ -35,11 +43,12 @@ CREATE TABLE tandem.source_table (
   created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
   created_by     name NOT NULL DEFAULT CURRENT_USER,
   UNIQUE (source_id, name),
-  UNIQUE (source_id, outbox)
+  UNIQUE (source_id, outbox),
+  UNIQUE (target)
 );
 COMMENT ON TABLE tandem.source_table IS 'old tables that are moved, one row for each tandem.add_table';
 COMMENT ON COLUMN tandem.source_table.key_columns IS 'columns of the old table''s primary or unique not-null key, in key order';
-COMMENT ON COLUMN tandem.source_table.outbox IS 'name of the outbox table in the metadata database of the old side';
+COMMENT ON COLUMN tandem.source_table.outbox IS 'name of the outbox table in the metadata database of the old side; computed on insert, as trigger_suffix is';
 COMMENT ON COLUMN tandem.source_table.trigger_suffix IS 'eight hex digits in the names of outbox and triggers, unique per old table and new database';
 COMMENT ON COLUMN tandem.source_table.desired_state IS 'what was asked for; tandem.table_state tells what is so';
 
