@@ -1,0 +1,1 @@
+SELECT tandem._database_ready();

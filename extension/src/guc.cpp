@@ -1,0 +1,103 @@
+// Definition of the settings and the failpoints. See guc.hpp.
+#include <csignal>
+#include <cstring>
+
+#include "pg/postgres.hpp"
+
+#include "guc.hpp"
+
+extern "C" {
+#include "utils/guc.h"
+}
+
+namespace tandem {
+
+int lease_ttl = 10000;
+int batch_rows = 20000;
+int batch_bytes = 32 * 1024;
+int pipeline_depth = 2;
+int poll_interval_min = 2;
+int poll_interval_max = 100;
+int source_lock_timeout = 2000;
+int apply_lock_timeout = 1000;
+int retry_backoff_min = 100;
+int retry_backoff_max = 300 * 1000;
+int max_attempts = 8;
+int journal_retention = 3600;
+int question_timeout = 30000;
+int max_tables = 1000;
+
+namespace {
+
+char *debug_failpoint = nullptr;
+
+// A setting that a reload changes.
+void define_int(const char *name, const char *what, const char *more, int *value, int lowest, int highest, int unit) {
+    DefineCustomIntVariable(name, what, more, value, *value, lowest, highest, PGC_SIGHUP, unit, nullptr, nullptr, nullptr);
+}
+
+bool check_failpoint(char **value, void **, GucSource) {
+    if (*value == nullptr || **value == '\0')
+        return true;
+    const char *action = strchr(*value, ' ');
+    if (action == nullptr || (strcmp(action + 1, "kill") != 0 && strcmp(action + 1, "stop") != 0)) {
+        GUC_check_errdetail("A failpoint is a name, a space, and \"kill\" or \"stop\".");
+        return false;
+    }
+    return true;
+}
+
+} // namespace
+
+void define_settings() {
+    define_int("tandem.lease_ttl", "How long a worker leads a source after it last renewed its lease.",
+               "A worker that stands by takes over after this time.", &lease_ttl, 1000, 3600 * 1000, GUC_UNIT_MS);
+    define_int("tandem.batch_rows", "Largest number of rows in one batch.", nullptr, &batch_rows, 1, 10 * 1000 * 1000, 0);
+    define_int("tandem.batch_bytes", "Size at which a batch is closed.", "Bounds the memory of the worker and of apply.", &batch_bytes, 64,
+               1024 * 1024, GUC_UNIT_KB);
+    define_int("tandem.pipeline_depth", "Batches of one source that may be under way at once.",
+               "1: the next batch is fetched after the last is applied.", &pipeline_depth, 1, 16, 0);
+    define_int("tandem.poll_interval_min", "Shortest pause between two looks at the old side's outboxes.", nullptr, &poll_interval_min, 1,
+               60 * 1000, GUC_UNIT_MS);
+    define_int("tandem.poll_interval_max", "Longest pause between two looks at the old side's outboxes.",
+               "Reached when nothing changes there.", &poll_interval_max, 1, 60 * 1000, GUC_UNIT_MS);
+    define_int("tandem.source_lock_timeout", "How long the worker waits for a lock on the old side.",
+               "Applies to creating and dropping triggers: writers queue behind that lock.", &source_lock_timeout, 1, 3600 * 1000,
+               GUC_UNIT_MS);
+    define_int("tandem.apply_lock_timeout", "How long apply waits for a lock on a target before the row is put aside to be retried.",
+               nullptr, &apply_lock_timeout, 1, 3600 * 1000, GUC_UNIT_MS);
+    define_int("tandem.retry_backoff_min", "Pause before a failed row is tried for the second time; it doubles with every attempt.",
+               nullptr, &retry_backoff_min, 1, 3600 * 1000, GUC_UNIT_MS);
+    define_int("tandem.retry_backoff_max", "Longest pause between two attempts at a failed row.", nullptr, &retry_backoff_max, 1,
+               24 * 3600 * 1000, GUC_UNIT_MS);
+    define_int("tandem.max_attempts", "Attempts at a row that violates a unique constraint before it becomes a dead letter.",
+               "Another row may resolve such a conflict. Lock timeouts and deadlocks are retried for ever.", &max_attempts, 1, 1000, 0);
+    define_int("tandem.journal_retention", "How long acknowledgements are kept after the worker is done with them.", nullptr,
+               &journal_retention, 60, 30 * 24 * 3600, GUC_UNIT_S);
+    DefineCustomIntVariable("tandem.question_timeout", "How long a function waits for an answer of the old side.", nullptr,
+                            &question_timeout, question_timeout, 100, 3600 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("tandem.max_tables", "Tables that pg_stat_tandem_tables can count, over all databases.", nullptr, &max_tables,
+                            max_tables, 1, 100 * 1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("tandem.debug_failpoint", "Ends or stops a process at a named step, for fault tests.",
+                               "A name such as \"apply:before_commit\", a space, and \"kill\" or \"stop\".", &debug_failpoint, "", PGC_SUSET,
+                               GUC_NOT_IN_SAMPLE | GUC_SUPERUSER_ONLY, check_failpoint, nullptr, nullptr);
+    MarkGUCPrefixReserved("tandem");
+}
+
+void failpoint(const char *name) {
+    if (debug_failpoint == nullptr || debug_failpoint[0] == '\0')
+        return;
+    const char *space = strchr(debug_failpoint, ' ');
+    if (space == nullptr)
+        return;
+    const size_t length = static_cast<size_t>(space - debug_failpoint);
+    if (strlen(name) != length || strncmp(debug_failpoint, name, length) != 0)
+        return;
+    ereport(LOG, (errmsg("pg_tandem: failpoint \"%s\"", debug_failpoint)));
+    if (strcmp(space + 1, "stop") == 0)
+        raise(SIGSTOP);
+    else
+        raise(SIGKILL);
+}
+
+} // namespace tandem
