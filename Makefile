@@ -43,10 +43,10 @@ model: packages-test
 	docs/model/check.sh
 
 integration: packages-test stage
-	$(PYTHON) -m pytest -q tests/integration
+	$(PYTHON) -m pytest -q -rf -p no:cacheprovider tests/integration
 
 faults: packages-test stage
-	$(PYTHON) -m pytest -q tests/faults
+	$(PYTHON) -m pytest -q -rf -p no:cacheprovider tests/faults
 
 check: packages-test
 	$(PYTHON) scripts/check
