@@ -1,0 +1,50 @@
+CREATE TABLE org (
+  id INT PRIMARY KEY,
+  name VARCHAR(20) UNIQUE
+) ENGINE=InnoDB;
+CREATE TABLE dept (
+  id INT PRIMARY KEY,
+  org_id INT,
+  FOREIGN KEY (org_id) REFERENCES org (id) ON DELETE CASCADE ON UPDATE CASCADE
+) ENGINE=InnoDB;
+CREATE TABLE person (
+  id INT PRIMARY KEY,
+  dept_id INT,
+  boss INT,
+  FOREIGN KEY (dept_id) REFERENCES dept (id) ON DELETE CASCADE ON UPDATE CASCADE,
+  FOREIGN KEY (boss) REFERENCES person (id) ON DELETE SET NULL
+) ENGINE=InnoDB;
+CREATE TABLE badge (
+  person_id INT,
+  no INT,
+  seen INT DEFAULT 0,
+  PRIMARY KEY (person_id, no),
+  FOREIGN KEY (person_id) REFERENCES person (id) ON DELETE CASCADE ON UPDATE CASCADE
+) ENGINE=InnoDB;
+CREATE TABLE stamp (
+  person_id INT,
+  no INT,
+  at INT,
+  PRIMARY KEY (at, no, person_id),
+  FOREIGN KEY (person_id, no) REFERENCES badge (person_id, no) ON DELETE CASCADE ON UPDATE CASCADE
+) ENGINE=InnoDB;
+CREATE TABLE tree (
+  id INT PRIMARY KEY,
+  parent INT,
+  FOREIGN KEY (parent) REFERENCES tree (id) ON DELETE CASCADE
+) ENGINE=InnoDB;
+CREATE TABLE sign (
+  id INT PRIMARY KEY,
+  org_name VARCHAR(20),
+  FOREIGN KEY (org_name) REFERENCES org (name) ON DELETE SET NULL ON UPDATE CASCADE
+) ENGINE=InnoDB;
+CREATE TABLE doc (
+  id VARCHAR(20) PRIMARY KEY,
+  body TEXT
+) ENGINE=InnoDB;
+CREATE TABLE page (
+  doc_id VARCHAR(20),
+  no INT,
+  PRIMARY KEY (doc_id, no),
+  FOREIGN KEY (doc_id) REFERENCES doc (id) ON DELETE CASCADE ON UPDATE CASCADE
+) ENGINE=InnoDB;
