@@ -10,6 +10,7 @@ CREATE TABLE tandem.source (
   tls               text NOT NULL DEFAULT 'auto' CHECK (tls OPERATOR(pg_catalog.=) ANY (ARRAY['auto', 'verify', 'disable'])),
   password_ref      text CHECK (password_ref OPERATOR(pg_catalog.~) '^(file:/|env:[A-Za-z_])'),
   old_side          jsonb NOT NULL DEFAULT '{}',
+  dropping          boolean NOT NULL DEFAULT false,
   created_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
   created_by        name NOT NULL DEFAULT CURRENT_USER
 );
@@ -20,6 +21,7 @@ COMMENT ON COLUMN tandem.source.metadata_database IS 'database on the old side t
 COMMENT ON COLUMN tandem.source.tls IS 'auto: verified TLS unless the old side is on this host or a socket; verify: always; disable: clear text, by explicit choice';
 COMMENT ON COLUMN tandem.source.password_ref IS 'file:/path or env:NAME on the worker''s host, instead of a password in the user mapping';
 COMMENT ON COLUMN tandem.source.old_side IS 'what the old server said of itself when the source was added';
+COMMENT ON COLUMN tandem.source.dropping IS 'goes with its last table, once the worker has cleaned the old side';
 
 -- Not dumped: a restored database is another database, with outboxes of its own.
 CREATE TABLE tandem.identity (

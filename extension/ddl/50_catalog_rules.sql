@@ -119,7 +119,8 @@ ALTER TABLE tandem.target_column ENABLE ALWAYS TRIGGER announce;
 -- created_by is not among the columns: it is who it is.
 GRANT SELECT ON tandem.source, tandem.source_table, tandem.source_column, tandem.target_column, tandem.source_fk, tandem.identity,
   tandem.table_state, tandem.request, tandem.retry, tandem.dead_letter TO tandem_admin;
-GRANT INSERT (name, server, database, metadata_database, mapping_role, tls, password_ref, old_side), DELETE ON tandem.source TO tandem_admin;
+GRANT INSERT (name, server, database, metadata_database, mapping_role, tls, password_ref, old_side), UPDATE (dropping), DELETE
+  ON tandem.source TO tandem_admin;
 GRANT INSERT (source_id, name, target, key_columns, outbox, trigger_suffix, created_target), UPDATE (desired_state), DELETE
   ON tandem.source_table TO tandem_admin;
 GRANT INSERT, DELETE ON tandem.source_column, tandem.target_column TO tandem_admin;

@@ -1,0 +1,271 @@
+-- Targets: the checks of an existing one, and the creation of a missing one with the default mapping (docs/type-mapping.md).
+
+CREATE FUNCTION tandem._refuse_unfit_target(target regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c pg_class;
+BEGIN
+  SELECT k.* INTO STRICT c FROM pg_class AS k WHERE k.oid = target;
+  PERFORM tandem._refuse_foreign_target(target);
+  IF c.relkind NOT IN ('r', 'p') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'wrong_object_type',
+      MESSAGE = format('target %s is a %s', target,
+                       CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
+                                      WHEN 'S' THEN 'sequence' ELSE 'relation that holds no rows' END),
+      HINT = 'A target is a table or a partitioned table of this database.';
+  ELSIF c.relispartition THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'wrong_object_type',
+      MESSAGE = format('target %s is a partition', target),
+      HINT = format('Use the partitioned table %s.', (SELECT i.inhparent::regclass FROM pg_inherits AS i WHERE i.inhrelid = target));
+  ELSIF c.relpersistence = 't' THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('target %s is a temporary table', target),
+      HINT = 'Rows are written by another session, which cannot see it.';
+  ELSIF c.relpersistence = 'u' THEN
+    RAISE WARNING USING MESSAGE = format('target %s is unlogged', target),
+      DETAIL = 'A crash of PostgreSQL empties it while its changes count as applied.',
+      HINT = format('ALTER TABLE %s SET LOGGED;', target);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_unfit_target(regclass) IS 'error unless the target is a table that the current user owns';
+
+CREATE FUNCTION tandem._target_key(target regclass, key text[], mapping tandem.mapped_column[]) RETURNS name[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  unmapped text;
+  target_key name[];
+BEGIN
+  SELECT string_agg(format('"%s"', k.name), ', ' ORDER BY k.position) INTO unmapped
+  FROM unnest(key) WITH ORDINALITY AS k(name, position)
+  WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m WHERE m.source_column = k.name);
+  IF unmapped IS NOT NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'invalid_column_reference',
+      MESSAGE = format('key columns %s of the old table have no column of their own in target %s', unmapped, target),
+      DETAIL = 'A key column must be taken as it is, not through an expression: rows are found and deleted by it.',
+      HINT = 'Name the target column that takes it, for example columns => ''{"user_id": "id"}''.';
+  END IF;
+  -- An old key column that is written to several target columns is looked for in each of them.
+  SELECT ARRAY(SELECT m.target
+               FROM unnest(key) WITH ORDINALITY AS k(name, position)
+               JOIN unnest(mapping) AS m ON m.source_column = k.name
+               JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = m.target
+               WHERE a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]) ORDER BY k.position)
+    INTO target_key
+  FROM pg_index AS i
+  WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate AND i.indpred IS NULL
+    AND i.indexprs IS NULL AND i.indnkeyatts = cardinality(key)
+    AND NOT EXISTS (SELECT FROM unnest(key) AS k(name)
+                    WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m
+                                      JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = m.target
+                                      WHERE m.source_column = k.name AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])))
+  ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'invalid_table_definition',
+      MESSAGE = format('target %s has no unique index on exactly the key columns', target),
+      DETAIL = 'It must be valid, not deferrable, and without predicate or expressions.',
+      HINT = (SELECT format('ALTER TABLE %s ADD PRIMARY KEY (%s);', target, string_agg(quote_ident(k.target), ', ' ORDER BY k.position))
+              FROM (SELECT DISTINCT ON (o.position) m.target, o.position
+                    FROM unnest(key) WITH ORDINALITY AS o(name, position) JOIN unnest(mapping) AS m ON m.source_column = o.name
+                    ORDER BY o.position, m.target) AS k);
+  END IF;
+  RETURN target_key;
+END
+$$;
+COMMENT ON FUNCTION tandem._target_key(regclass, text[], tandem.mapped_column[]) IS
+  'target columns of the old key, in its order, covered by a unique index; error when there is none';
+
+CREATE FUNCTION tandem._prepare_rows(target regclass, on_existing text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  filled boolean;
+BEGIN
+  IF on_existing NOT IN ('error', 'keep', 'truncate') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_existing "%s" is not known', on_existing),
+      HINT = 'Use error, keep or truncate.';
+  END IF;
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s)', target) INTO filled;
+  IF filled AND on_existing = 'error' THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('target %s already has rows', target),
+      DETAIL = 'Rows of the old table overwrite those of the same key; rows that the old table does not have would stay.',
+      HINT = 'Say what is to be done with them: on_existing => ''keep'' or on_existing => ''truncate''.';
+  ELSIF filled AND on_existing = 'truncate' THEN
+    EXECUTE format('TRUNCATE TABLE %s', target);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._prepare_rows(regclass, text) IS 'keeps, removes or refuses rows that a target has already';
+
+-- Creation ---------------------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tandem._literal_default(description jsonb, old_column text, flavor text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c jsonb;
+  value text;
+  literal text;
+BEGIN
+  SELECT e INTO c FROM jsonb_array_elements(description -> 'columns') AS e WHERE e ->> 'name' = old_column;
+  value := c ->> 'default';
+  IF value IS NULL OR c ->> 'extra' ILIKE '%DEFAULT_GENERATED%' OR c ->> 'image_type' IN ('bytea', 'jsonb', 'json')
+     OR c ->> 'image_type' LIKE 'bit%' THEN
+    RETURN NULL;
+  END IF;
+  -- MariaDB shows a default as SQL text, MySQL as the bare value.
+  IF flavor = 'mariadb' THEN
+    IF value ~ '^''.*''$' THEN
+      value := replace(replace(substr(value, 2, length(value) - 2), '''''', ''''), '\\', '\');
+    ELSIF value !~ '^-?[0-9.]+$' THEN
+      RETURN NULL;
+    END IF;
+  END IF;
+  EXECUTE format('SELECT quote_literal(%L::%s)', value, c ->> 'image_type') INTO literal;
+  RETURN literal;
+EXCEPTION WHEN data_exception THEN
+  -- Not a value PostgreSQL has, such as a zero date or CURRENT_TIMESTAMP.
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem._literal_default(jsonb, text, text) IS 'default of an old column as an SQL literal, NULL when there is none or it is no constant';
+
+CREATE FUNCTION tandem._column_definition(description jsonb, c tandem.mapped_column, flavor text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT concat_ws(' ', quote_ident(c.target), format_type(c.type, c.typmod),
+                   CASE WHEN o ->> 'extra' ILIKE '%auto_increment%' AND c.type = ANY (ARRAY['smallint', 'integer', 'bigint']::regtype[]::oid[])
+                        THEN 'GENERATED BY DEFAULT AS IDENTITY'
+                        ELSE 'DEFAULT ' || tandem._literal_default(description, c.source_column, flavor) END,
+                   CASE WHEN NOT (o ->> 'nullable')::boolean THEN 'NOT NULL' END)
+  FROM (SELECT 1) AS one
+  LEFT JOIN jsonb_array_elements(description -> 'columns') AS o ON o ->> 'name' = c.source_column
+$$;
+COMMENT ON FUNCTION tandem._column_definition(jsonb, tandem.mapped_column, text) IS 'column of CREATE TABLE for a target column';
+
+CREATE FUNCTION tandem._refuse_unfit_name(table_name text, schema_name name) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF octet_length(table_name) > 63 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'name_too_long',
+      MESSAGE = format('table name "%s" is longer than 63 bytes', table_name),
+      HINT = 'Create the target under a shorter name and give it as target.';
+  ELSIF schema_name IS NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_schema',
+      MESSAGE = 'no schema has been selected to create the target in',
+      HINT = 'Give target_schema, or set search_path to an existing schema.';
+  ELSIF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = schema_name) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_schema',
+      MESSAGE = format('schema "%s" does not exist', schema_name),
+      HINT = format('CREATE SCHEMA %I;', schema_name);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_unfit_name(text, name) IS 'error when a target cannot be created under the name of the old table';
+
+CREATE FUNCTION tandem._new_name(new_columns tandem.mapped_column[], old_column text) RETURNS name
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT min(m.target) FROM unnest(new_columns) AS m WHERE m.source_column = old_column $$;
+COMMENT ON FUNCTION tandem._new_name(tandem.mapped_column[], text) IS 'target column that takes an old column as it is, NULL if none does';
+
+CREATE FUNCTION tandem._create_index(target regclass, description jsonb, new_columns tandem.mapped_column[], old_key jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  columns name[] := ARRAY(SELECT tandem._new_name(new_columns, k.name)
+                          FROM jsonb_array_elements_text(old_key -> 'columns') WITH ORDINALITY AS k(name, position) ORDER BY k.position);
+  longest bigint := (SELECT coalesce(sum(tandem._longest(description, k)), 0) FROM jsonb_array_elements_text(old_key -> 'columns') AS k);
+BEGIN
+  IF (old_key ->> 'prefix')::boolean OR old_key ->> 'type' <> 'BTREE' OR array_position(columns, NULL) IS NOT NULL THEN
+    RAISE NOTICE USING
+      MESSAGE = format('index "%s" of table "%s" is not created', old_key ->> 'name', description ->> 'table'),
+      DETAIL = 'It covers a prefix, is no B-tree, or covers a column that is not moved as it is.';
+  ELSIF longest > 650 THEN
+    RAISE NOTICE USING
+      MESSAGE = format('index "%s" of table "%s" is not created', old_key ->> 'name', description ->> 'table'),
+      DETAIL = format('Its columns may hold %s characters, more than fit in a B-tree entry of PostgreSQL; rows with such values would be refused.', longest);
+  ELSE
+    EXECUTE format('CREATE %s INDEX ON %s (%s)', CASE WHEN (old_key ->> 'unique')::boolean THEN 'UNIQUE' ELSE '' END, target,
+                   (SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.position) FROM unnest(columns) WITH ORDINALITY AS c(name, position)));
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._create_index(regclass, jsonb, tandem.mapped_column[], jsonb) IS 'creates one secondary index of the old table on a new target, or says why not';
+
+CREATE FUNCTION tandem._note_text_keys(description jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  loose text;
+BEGIN
+  SELECT string_agg(DISTINCT format('"%s"', c ->> 'name'), ', ') INTO loose
+  FROM jsonb_array_elements(description -> 'keys') AS k
+  JOIN jsonb_array_elements(description -> 'columns') AS c ON k -> 'columns' ? (c ->> 'name')
+  WHERE (k ->> 'unique')::boolean AND c ->> 'collation' ~ '_ci$';
+  IF loose IS NOT NULL THEN
+    RAISE NOTICE USING
+      MESSAGE = format('unique keys of table "%s" compare text without regard to case on the old side: %s', description ->> 'table', loose),
+      DETAIL = 'In PostgreSQL ''abc'' and ''ABC'' are two values; the application must not rely on the key to refuse the second.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._note_text_keys(jsonb) IS 'notice about unique keys that mean something else in PostgreSQL';
+
+CREATE FUNCTION tandem._create_comments(target regclass, description jsonb, new_columns tandem.mapped_column[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  c record;
+BEGIN
+  IF description ->> 'comment' <> '' THEN
+    EXECUTE format('COMMENT ON TABLE %s IS %L', target, description ->> 'comment');
+  END IF;
+  FOR c IN
+    SELECT m.target, o ->> 'comment' AS comment
+    FROM unnest(new_columns) AS m JOIN jsonb_array_elements(description -> 'columns') AS o ON o ->> 'name' = m.source_column
+    WHERE o ->> 'comment' <> ''
+  LOOP
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', _create_comments.target, c.target, c.comment);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._create_comments(regclass, jsonb, tandem.mapped_column[]) IS 'carries the comments of the old table over';
+
+CREATE FUNCTION tandem._create_target(source tandem.source, description jsonb, key text[], columns jsonb, schema_name name) RETURNS regclass
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  new_columns tandem.mapped_column[] := ARRAY(SELECT tandem._new_columns(description, columns));
+  flavor text := source.old_side ->> 'flavor';
+  primary_key text;
+  target regclass;
+BEGIN
+  PERFORM tandem._refuse_unfit_name(description ->> 'table', schema_name);
+  SELECT string_agg(quote_ident(tandem._new_name(new_columns, k.name)), ', ' ORDER BY k.position) INTO primary_key
+  FROM unnest(key) WITH ORDINALITY AS k(name, position) WHERE tandem._new_name(new_columns, k.name) IS NOT NULL;
+  EXECUTE format('CREATE TABLE %I.%I (%s)', schema_name, description ->> 'table',
+                 concat_ws(', ',
+                           (SELECT string_agg(tandem._column_definition(description, m, flavor), ', ') FROM unnest(new_columns) AS m),
+                           'PRIMARY KEY (' || primary_key || ')'));
+  target := format('%I.%I', schema_name, description ->> 'table')::regclass;
+  PERFORM tandem._create_index(target, description, new_columns, k)
+  FROM jsonb_array_elements(description -> 'keys') AS k
+  WHERE ARRAY(SELECT jsonb_array_elements_text(k -> 'columns')) <> key OR NOT (k ->> 'unique')::boolean;
+  PERFORM tandem._create_comments(target, description, new_columns);
+  PERFORM tandem._note_text_keys(description);
+  RETURN target;
+END
+$$;
+COMMENT ON FUNCTION tandem._create_target(tandem.source, jsonb, text[], jsonb, name) IS
+  'creates a target owned by the current user: columns, key, identity, constant defaults, secondary indexes and comments';

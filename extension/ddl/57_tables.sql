@@ -1,0 +1,301 @@
+-- Tables: names, tandem.add_table, tandem.add_tables, tandem.drop_table, tandem.drop_source. Nothing here touches the old side:
+-- it is asked, and the worker acts after commit.
+
+CREATE FUNCTION tandem._table_label(table_id integer) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT s.name || '.' || t.name FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id)
+  WHERE t.table_id = _table_label.table_id
+$$;
+COMMENT ON FUNCTION tandem._table_label(integer) IS 'source.table, the name by which people address a table';
+
+CREATE FUNCTION tandem._table_id(name text) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  found_ids integer[];
+BEGIN
+  -- The most exact way of addressing wins; within one way the name must be unambiguous.
+  SELECT array_agg(DISTINCT c.table_id) INTO found_ids
+  FROM (SELECT t.table_id, way, min(way) OVER () AS best
+        FROM tandem.source_table AS t JOIN tandem.source AS s ON s.source_id = t.source_id
+        LEFT JOIN pg_class AS k ON k.oid = t.target
+        LEFT JOIN pg_namespace AS n ON n.oid = k.relnamespace
+        CROSS JOIN LATERAL unnest(ARRAY[s.name || '.' || t.name, s.database || '.' || t.name, t.name,
+                                        format('%I.%I', n.nspname, k.relname), n.nspname || '.' || k.relname,
+                                        quote_ident(k.relname), k.relname]) WITH ORDINALITY AS a(label, way)
+        WHERE a.label = _table_id.name) AS c
+  WHERE c.way = c.best;
+  IF found_ids IS NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_table',
+      MESSAGE = format('table "%s" is not known to pg_tandem', name),
+      HINT = 'Write source.table, the old table''s name, or the target; the view tandem.tables lists them. tandem.add_table makes a table known.';
+  ELSIF cardinality(found_ids) > 1 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'ambiguous_parameter',
+      MESSAGE = format('name "%s" means several tables', name),
+      DETAIL = (SELECT string_agg(tandem._table_label(i), ', ' ORDER BY tandem._table_label(i)) FROM unnest(found_ids) AS i),
+      HINT = 'Write source.table.';
+  END IF;
+  RETURN found_ids[1];
+END
+$$;
+COMMENT ON FUNCTION tandem._table_id(text) IS 'table addressed as source.table, database.table, old name or target, in this order';
+
+CREATE FUNCTION tandem._refuse_known(source tandem.source, table_name text, target regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  known tandem.source_table;
+BEGIN
+  SELECT t.* INTO known FROM tandem.source_table AS t WHERE t.source_id = source.source_id AND t.name = table_name;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'duplicate_object',
+      MESSAGE = format('table "%s" of source "%s" is already added, with target %s', table_name, source.name, known.target),
+      HINT = CASE known.desired_state
+               WHEN 'dropped' THEN 'It is being dropped: wait with tandem.wait_for(table, ''dropped'') while tandem-sync cleans the old side.'
+               ELSE 'To add it differently, drop it first with tandem.drop_table.' END;
+  END IF;
+  SELECT t.* INTO known FROM tandem.source_table AS t WHERE t.target = _refuse_known.target;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'duplicate_object',
+      MESSAGE = format('target %s already belongs to table "%s"', target, tandem._table_label(known.table_id)),
+      HINT = 'Give each old table a target of its own.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_known(tandem.source, text, regclass) IS 'error when the old table or the target is in use already';
+
+CREATE FUNCTION tandem._store_foreign_keys(source tandem.source, description jsonb) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO tandem.source_fk AS f (source_id, name, child_database, child, columns, parent_database, parent, ref_columns, on_delete, on_update)
+  SELECT DISTINCT ON (k ->> 'child_database', k ->> 'child', k ->> 'name')
+         source.source_id, k ->> 'name', k ->> 'child_database', k ->> 'child', ARRAY(SELECT jsonb_array_elements_text(k -> 'columns')),
+         k ->> 'parent_database', k ->> 'parent', ARRAY(SELECT jsonb_array_elements_text(k -> 'ref_columns')), k ->> 'on_delete', k ->> 'on_update'
+  FROM jsonb_array_elements((description -> 'foreign_keys') || (description -> 'referenced_by')) AS k
+  ON CONFLICT (source_id, child_database, child, name) DO UPDATE
+    SET columns = excluded.columns, parent_database = excluded.parent_database, parent = excluded.parent,
+        ref_columns = excluded.ref_columns, on_delete = excluded.on_delete, on_update = excluded.on_update
+$$;
+COMMENT ON FUNCTION tandem._store_foreign_keys(tandem.source, jsonb) IS 'remembers the foreign keys in which an old table is child or parent';
+
+CREATE FUNCTION tandem._store_table(
+  source tandem.source, description jsonb, key text[], target regclass, target_key name[], mapping tandem.mapped_column[], created boolean
+) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  new_id integer;
+BEGIN
+  -- Names on the old side are computed by the trigger tandem._guard_source_table.
+  INSERT INTO tandem.source_table AS t (source_id, name, target, key_columns, outbox, trigger_suffix, created_target)
+  VALUES (source.source_id, description ->> 'table', target, key, '', '', created)
+  RETURNING t.table_id INTO new_id;
+
+  INSERT INTO tandem.source_column (table_id, ordinal, name, mysql_type, data_type, is_unsigned, charset, collation, nullable, generated, image_type)
+  SELECT new_id, (c ->> 'ordinal')::integer, c ->> 'name', c ->> 'mysql_type', c ->> 'data_type', (c ->> 'unsigned')::boolean,
+         c ->> 'charset', c ->> 'collation', (c ->> 'nullable')::boolean, (c ->> 'generated')::boolean, c ->> 'image_type'
+  FROM jsonb_array_elements(description -> 'columns') AS c;
+
+  INSERT INTO tandem.target_column (table_id, name, source_column, expression, key_position)
+  SELECT new_id, m.target, m.source_column, m.expression, array_position(target_key, m.target) FROM unnest(mapping) AS m;
+
+  PERFORM tandem._store_foreign_keys(source, description);
+  RETURN new_id;
+END
+$$;
+COMMENT ON FUNCTION tandem._store_table(tandem.source, jsonb, text[], regclass, name[], tandem.mapped_column[], boolean) IS
+  'writes a checked table into the catalog';
+
+CREATE FUNCTION tandem._add_described(
+  source tandem.source, description jsonb, target regclass, columns jsonb, on_existing text, target_schema name
+) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  key text[];
+  mapping tandem.mapped_column[];
+  target_key name[];
+  created boolean := false;
+  new_id integer;
+BEGIN
+  PERFORM tandem._refuse_unmovable(source, description);
+  key := tandem._choose_key(description);
+  target := coalesce(target, to_regclass(format('%I.%I', target_schema, description ->> 'table')));
+  PERFORM tandem._refuse_known(source, description ->> 'table', target);
+  PERFORM tandem._make_shape(description);
+  IF target IS NULL THEN
+    target := tandem._create_target(source, description, key, columns, target_schema);
+    created := true;
+  END IF;
+  PERFORM tandem._refuse_unfit_target(target);
+  PERFORM tandem._refuse_unknown_columns(target, columns);
+  mapping := ARRAY(SELECT tandem._map_columns(description, target, columns));
+  target_key := tandem._target_key(target, key, mapping);
+  PERFORM tandem._refuse_changed_values(description, target, mapping);
+  PERFORM tandem._refuse_unwritten(target, mapping);
+  PERFORM tandem._note_unmoved(description, target, mapping);
+  PERFORM tandem._prepare_rows(target, on_existing);
+  new_id := tandem._store_table(source, description, key, target, target_key, mapping, created);
+  PERFORM tandem._drop_shape();
+  RETURN new_id;
+END
+$$;
+COMMENT ON FUNCTION tandem._add_described(tandem.source, jsonb, regclass, jsonb, text, name) IS
+  'adds an old table whose description is at hand: all checks, the target if it is missing, the catalog';
+
+CREATE FUNCTION tandem.add_table(
+  source text,
+  table_name text,
+  target regclass DEFAULT NULL,
+  columns jsonb DEFAULT NULL,
+  on_existing text DEFAULT 'error',
+  target_schema name DEFAULT current_schema()
+) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  from_source tandem.source := tandem._source(source);
+BEGIN
+  columns := coalesce(columns, '{}');
+  PERFORM tandem._refuse_malformed_columns(columns);
+  RETURN tandem._add_described(from_source, tandem._describe_one(from_source, table_name), target, columns, on_existing, target_schema);
+END
+$$;
+COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name) IS
+  'makes one old table known and creates its target if there is none; nothing is moved before tandem.start. columns: target column → old column or expression, null to leave it alone. on_existing: error, keep or truncate rows that the target has. target_schema: where a target is looked for and created when it is not given, by default as CREATE TABLE does';
+
+CREATE FUNCTION tandem._parents_first(descriptions jsonb[]) RETURNS SETOF jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  waiting text[] := ARRAY(SELECT d ->> 'table' FROM unnest(descriptions) AS d);
+  next_one jsonb;
+BEGIN
+  WHILE cardinality(waiting) > 0 LOOP
+    -- The table with the fewest parents still to come: none, except in a cycle.
+    SELECT d INTO next_one FROM unnest(descriptions) AS d
+    WHERE d ->> 'table' = ANY (waiting)
+    ORDER BY (SELECT count(DISTINCT f ->> 'parent') FROM jsonb_array_elements(d -> 'foreign_keys') AS f
+              WHERE f ->> 'parent' = ANY (waiting) AND f ->> 'parent' <> d ->> 'table'), d ->> 'table'
+    LIMIT 1;
+    waiting := array_remove(waiting, next_one ->> 'table');
+    RETURN NEXT next_one;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._parents_first(jsonb[]) IS 'descriptions in an order in which foreign keys point backwards, as far as there are no cycles';
+
+CREATE FUNCTION tandem.add_tables(
+  source text,
+  pattern text DEFAULT '%',
+  target_schema name DEFAULT current_schema(),
+  on_existing text DEFAULT 'error'
+) RETURNS TABLE (table_id integer, table_name text, target regclass)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  from_source tandem.source := tandem._source(source);
+  descriptions jsonb[] := ARRAY(SELECT d FROM tandem._describe(from_source, jsonb_build_object('pattern', add_tables.pattern)) AS d);
+  description jsonb;
+  new_id integer;
+BEGIN
+  IF cardinality(descriptions) = 0 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_table',
+      MESSAGE = format('no table of source "%s" has a name like "%s"', from_source.name, add_tables.pattern),
+      HINT = 'The pattern is one of LIKE, on the names in the old database; the user of the server sees only tables it has privileges on.';
+  END IF;
+  FOR description IN SELECT tandem._parents_first(descriptions) LOOP
+    IF description ->> 'table_type' <> 'BASE TABLE' THEN
+      RAISE NOTICE '"%" is a % and is left out', description ->> 'table', lower(description ->> 'table_type');
+    ELSIF EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = from_source.source_id AND t.name = description ->> 'table') THEN
+      RAISE NOTICE 'table "%" is already added', description ->> 'table';
+    ELSE
+      new_id := tandem._add_described(from_source, description, NULL, '{}', add_tables.on_existing, add_tables.target_schema);
+      RETURN QUERY SELECT t.table_id, t.name, t.target FROM tandem.source_table AS t WHERE t.table_id = new_id;
+    END IF;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.add_tables(text, text, name, text) IS
+  'adds every old table with a name like the pattern, parents before children, all or none; views and tables already added are left out';
+
+CREATE FUNCTION tandem._drop_one(table_id integer) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- A table that was never started has nothing on the old side. The others go when the worker has cleaned up there.
+  IF EXISTS (SELECT FROM tandem.table_state AS a WHERE a.table_id = _drop_one.table_id) THEN
+    UPDATE tandem.source_table AS t SET desired_state = 'dropped' WHERE t.table_id = _drop_one.table_id;
+  ELSE
+    DELETE FROM tandem.source_table AS t WHERE t.table_id = _drop_one.table_id;
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._drop_one(integer) IS 'removes a table from the catalog, at once or after the worker has cleaned the old side';
+
+CREATE FUNCTION tandem.drop_table("table" text, keep_target boolean DEFAULT true) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  dropped tandem.source_table;
+BEGIN
+  SELECT t.* INTO STRICT dropped FROM tandem.source_table AS t WHERE t.table_id = tandem._table_id("table") FOR UPDATE;
+  PERFORM tandem._refuse_foreign_target(dropped.target);
+  PERFORM tandem._refuse_orphans(dropped.table_id);
+  PERFORM tandem._drop_one(dropped.table_id);
+  IF NOT keep_target THEN
+    EXECUTE format('DROP TABLE %s', dropped.target);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem.drop_table(text, boolean) IS
+  'stops moving a table; the worker removes triggers and outbox on the old side. The target stays, unless keep_target is false';
+
+CREATE FUNCTION tandem._drop_source_when_empty() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  DELETE FROM tandem.source AS s
+  WHERE s.dropping AND NOT EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = s.source_id);
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem._drop_source_when_empty() IS 'trigger: a source that is being dropped goes with its last table';
+
+CREATE TRIGGER drop_source AFTER DELETE ON tandem.source_table
+  FOR EACH STATEMENT EXECUTE FUNCTION tandem._drop_source_when_empty();
+ALTER TABLE tandem.source_table ENABLE ALWAYS TRIGGER drop_source;
+
+CREATE FUNCTION tandem.drop_source(name text, cascade boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  dropped tandem.source := tandem._source(name);
+  tables text;
+BEGIN
+  SELECT string_agg(t.name, ', ' ORDER BY t.name) INTO tables
+  FROM tandem.source_table AS t WHERE t.source_id = dropped.source_id AND t.desired_state <> 'dropped';
+  IF tables IS NOT NULL AND NOT cascade THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'dependent_objects_still_exist',
+      MESSAGE = format('source "%s" still has tables', name),
+      DETAIL = format('Tables: %s.', tables),
+      HINT = format('Drop them with tandem.drop_table, or all at once: tandem.drop_source(%L, cascade => true).', name);
+  END IF;
+  PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.source_id = dropped.source_id;
+  UPDATE tandem.source AS s SET dropping = true WHERE s.source_id = dropped.source_id;
+  PERFORM tandem._drop_one(t.table_id) FROM tandem.source_table AS t WHERE t.source_id = dropped.source_id;
+  DELETE FROM tandem.source AS s
+  WHERE s.source_id = dropped.source_id AND NOT EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = s.source_id);
+END
+$$;
+COMMENT ON FUNCTION tandem.drop_source(text, boolean) IS
+  'forgets a source; refused while it has tables, unless cascade is true. Targets stay. It is gone when the worker has cleaned the old side';
