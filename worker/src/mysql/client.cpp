@@ -1,0 +1,115 @@
+#include "mysql/client.hpp"
+
+#include "core/error.hpp"
+#include "mysql/errors.hpp"
+#include "mysql/tls.hpp"
+
+#include <mutex>
+
+namespace tandem::mysql {
+namespace {
+
+constexpr unsigned connect_timeout_s = 10;
+constexpr unsigned read_timeout_s = 120;
+constexpr unsigned write_timeout_s = 60;
+constexpr unsigned long max_packet = 1UL << 30; // the protocol's own limit; the server's max_allowed_packet is lower
+
+void set_option(MYSQL *mysql, mysql_option option, const void *value) {
+    if (mysql_optionsv(mysql, option, value) != 0)
+        throw core::Error(core::Side::worker, "08001", std::string("client option refused: ") + mysql_error(mysql), false);
+}
+
+const char *or_null(const std::string &text) { return text.empty() ? nullptr : text.c_str(); }
+
+void set_tls(MYSQL *mysql, const core::SourceConnection &connection) {
+    my_bool yes = 1;
+    mysql_ssl_set(mysql, or_null(connection.ssl_key), or_null(connection.ssl_cert), or_null(connection.ssl_ca),
+                  or_null(connection.ssl_capath), or_null(connection.ssl_cipher));
+    set_option(mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
+    set_option(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &yes);
+}
+
+} // namespace
+
+const std::vector<std::string> &session_settings() {
+    // ALLOW_INVALID_DATES and no NO_ZERO_DATE: a cursor or a request may stand on a date that PostgreSQL would not hold, and reading
+    // must show what is stored. Strict otherwise: a key that a column cannot hold is an error, never another key.
+    static const std::vector<std::string> settings{
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00'",
+        "SET SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 10, wait_timeout = 86400, net_write_timeout = 600",
+    };
+    return settings;
+}
+
+Client::Client(const core::SourceConnection &connection) {
+    static std::once_flag once; // mysql_library_init is not thread-safe
+    std::call_once(once, [] { mysql_library_init(0, nullptr, nullptr); });
+
+    handle_.reset(mysql_init(nullptr));
+    if (!handle_)
+        throw core::Error(core::Side::worker, "53200", "out of memory", true);
+    MYSQL *mysql = handle_.get();
+    const my_bool no = 0;
+    const unsigned off = 0;
+    set_option(mysql, MYSQL_OPT_RECONNECT, &no);
+    set_option(mysql, MYSQL_OPT_LOCAL_INFILE, &off);
+    set_option(mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect_timeout_s);
+    set_option(mysql, MYSQL_OPT_READ_TIMEOUT, &read_timeout_s);
+    set_option(mysql, MYSQL_OPT_WRITE_TIMEOUT, &write_timeout_s);
+    set_option(mysql, MYSQL_OPT_MAX_ALLOWED_PACKET, &max_packet);
+    set_option(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+    const bool tls = wants_tls(connection);
+    if (tls)
+        set_tls(mysql, connection);
+
+    const bool socket = is_socket(connection);
+    const char *host = socket ? "localhost" : connection.host.empty() ? "127.0.0.1" : connection.host.c_str();
+    const std::string doing = "connecting to the old side at " + (socket ? connection.host : host + (":" + std::to_string(connection.port)));
+    // A network "localhost" would silently become the default socket of this machine; a port was asked for.
+    const unsigned protocol = socket ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
+    set_option(mysql, MYSQL_OPT_PROTOCOL, &protocol);
+    if (mysql_real_connect(mysql, host, connection.username.c_str(), connection.password.c_str(), connection.database.c_str(),
+                           connection.port, socket ? connection.host.c_str() : nullptr, CLIENT_FOUND_ROWS) == nullptr)
+        fail(doing);
+    if (tls && mysql_get_ssl_cipher(mysql) == nullptr)
+        throw core::Error(core::Side::old_side, "08001", doing + ": the server does not offer TLS", false,
+                          "Enable TLS on the old server, or choose clear text explicitly with tls => 'disable'.");
+    for (const std::string &setting : session_settings())
+        execute(setting, doing);
+}
+
+void Client::fail(const std::string &doing) {
+    throw_error(mysql_errno(handle_.get()), mysql_sqlstate(handle_.get()), mysql_error(handle_.get()), doing);
+}
+
+std::uint64_t Client::execute(const std::string &sql, const std::string &doing) {
+    MYSQL *mysql = handle_.get();
+    if (mysql_real_query(mysql, sql.data(), sql.size()) != 0)
+        fail(doing);
+    if (mysql_field_count(mysql) > 0) {
+        MYSQL_RES *result = mysql_store_result(mysql);
+        if (result == nullptr)
+            fail(doing);
+        mysql_free_result(result);
+        return 0;
+    }
+    return mysql_affected_rows(mysql);
+}
+
+std::vector<std::string> Client::one_row(const std::string &sql, const std::string &doing) {
+    MYSQL *mysql = handle_.get();
+    if (mysql_real_query(mysql, sql.data(), sql.size()) != 0)
+        fail(doing);
+    const std::unique_ptr<MYSQL_RES, decltype(&mysql_free_result)> result(mysql_store_result(mysql), &mysql_free_result);
+    if (!result)
+        fail(doing);
+    std::vector<std::string> values;
+    if (MYSQL_ROW row = mysql_fetch_row(result.get())) {
+        const unsigned long *lengths = mysql_fetch_lengths(result.get());
+        for (unsigned i = 0; i < mysql_num_fields(result.get()); ++i)
+            values.push_back(row[i] == nullptr ? std::string() : std::string(row[i], lengths[i]));
+    }
+    return values;
+}
+
+} // namespace tandem::mysql

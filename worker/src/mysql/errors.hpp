@@ -1,0 +1,19 @@
+// The one place where errors of MySQL and MariaDB become core errors: lost session, retryable, or final.
+#pragma once
+
+#include <string>
+
+namespace tandem::mysql {
+
+enum class ErrorClass {
+    session_lost, // the connection or its server-side session is gone
+    retryable,    // the same statement may succeed later
+    final
+};
+
+ErrorClass classify(unsigned native_code);
+
+// Throws core::SessionLost or core::Error (side old_side). `doing` says what was tried, e.g. "reading events of table \"users\"".
+[[noreturn]] void throw_error(unsigned native_code, const std::string &sqlstate, const std::string &message, const std::string &doing);
+
+} // namespace tandem::mysql

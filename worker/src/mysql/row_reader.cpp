@@ -1,0 +1,239 @@
+#include "mysql/row_reader.hpp"
+
+#include "core/error.hpp"
+#include "core/key_text.hpp"
+#include "mysql/errors.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+namespace tandem::mysql {
+namespace {
+
+using Kind = core::ImageType::Kind;
+
+constexpr std::size_t first_buffer = 256;
+constexpr std::size_t kept_buffer = 4U << 20; // a larger buffer is given back after its row
+
+core::CivilTime civil(const MYSQL_TIME &time) {
+    core::CivilTime value;
+    value.year = static_cast<int>(time.year);
+    value.month = static_cast<int>(time.month);
+    value.day = static_cast<int>(time.day);
+    value.hour = static_cast<int>(time.hour);
+    value.minute = static_cast<int>(time.minute);
+    value.second = static_cast<int>(time.second);
+    value.micro = static_cast<std::int32_t>(time.second_part);
+    value.negative = time.neg != 0;
+    return value;
+}
+
+constexpr core::ValueError wrong_type{"XX000", "value fetched in a form that does not fit its image type"};
+constexpr core::ValueError row_too_long{"54000", "row is longer than the 1 GB that PostgreSQL can hold"};
+
+} // namespace
+
+core::Column plain_integer(const std::string &name) {
+    core::Column column;
+    column.name = name;
+    column.data_type = "bigint";
+    column.image_type = "bigint";
+    return column;
+}
+
+RowReader::RowReader(Client &client, const std::string &sql, const std::vector<core::Column> &columns, std::string doing)
+    : statement_(mysql_stmt_init(client.handle())), slots_(columns.size()), binds_(columns.size()), doing_(std::move(doing)) {
+    if (!statement_)
+        throw core::Error(core::Side::worker, "53200", "out of memory", true);
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+        const core::Column &column = columns[i];
+        const std::string &type = column.data_type;
+        Slot &slot = slots_[i];
+        slot.column = column.name;
+        slot.type = core::parse_image_type(column.image_type);
+        slot.is_unsigned = column.is_unsigned;
+        if (type == "tinyint" || type == "smallint" || type == "mediumint" || type == "int" || type == "integer" || type == "bigint" ||
+            type == "year")
+            slot.fetch = Fetch::integer;
+        else if (type == "float")
+            slot.fetch = Fetch::real;
+        else if (type == "double" || type == "real")
+            slot.fetch = Fetch::double_precision;
+        else if (type == "date" || type == "datetime" || type == "timestamp" || type == "time")
+            slot.fetch = Fetch::temporal;
+        else
+            slot.bytes.resize(first_buffer);
+        bind(i);
+    }
+    MYSQL_STMT *statement = statement_.get();
+    if (mysql_stmt_prepare(statement, sql.data(), sql.size()) != 0)
+        fail();
+    if (mysql_stmt_field_count(statement) != columns.size())
+        throw core::Error(core::Side::old_side, "42804", doing_ + ": the table no longer has the columns it was added with", false,
+                          "Drop the table with tandem.drop_table and add it again.");
+    if (mysql_stmt_execute(statement) != 0 || mysql_stmt_bind_result(statement, binds_.data()) != 0)
+        fail();
+}
+
+void RowReader::fail() const {
+    throw_error(mysql_stmt_errno(statement_.get()), mysql_stmt_sqlstate(statement_.get()), mysql_stmt_error(statement_.get()), doing_);
+}
+
+void RowReader::bind(std::size_t field) {
+    Slot &slot = slots_[field];
+    MYSQL_BIND &bind = binds_[field];
+    bind = MYSQL_BIND{};
+    bind.length = &slot.length;
+    bind.is_null = &slot.null;
+    bind.error = &slot.truncated;
+    switch (slot.fetch) {
+    case Fetch::integer:
+        bind.buffer_type = MYSQL_TYPE_LONGLONG;
+        bind.buffer = &slot.integer;
+        bind.buffer_length = sizeof slot.integer;
+        bind.is_unsigned = slot.is_unsigned ? 1 : 0;
+        break;
+    case Fetch::real:
+        bind.buffer_type = MYSQL_TYPE_FLOAT;
+        bind.buffer = &slot.real;
+        bind.buffer_length = sizeof slot.real;
+        break;
+    case Fetch::double_precision:
+        bind.buffer_type = MYSQL_TYPE_DOUBLE;
+        bind.buffer = &slot.number;
+        bind.buffer_length = sizeof slot.number;
+        break;
+    case Fetch::temporal:
+        bind.buffer_type = slot.type.kind == Kind::interval ? MYSQL_TYPE_TIME
+                           : slot.type.kind == Kind::date   ? MYSQL_TYPE_DATE
+                                                            : MYSQL_TYPE_DATETIME;
+        bind.buffer = &slot.time;
+        bind.buffer_length = sizeof slot.time;
+        break;
+    case Fetch::bytes:
+        bind.buffer_type = MYSQL_TYPE_BLOB; // bytes as they are: numbers of DECIMAL and text are already text on the wire
+        bind.buffer = slot.bytes.data();
+        bind.buffer_length = slot.bytes.size();
+        break;
+    }
+}
+
+bool RowReader::next() {
+    const int result = mysql_stmt_fetch(statement_.get());
+    if (result == MYSQL_NO_DATA)
+        return false;
+    if (result == 1)
+        fail();
+    if (result == MYSQL_DATA_TRUNCATED)
+        fetch_long_values();
+    return true;
+}
+
+// The row's packet is still in the client's network buffer, bounded by the server's max_allowed_packet; only the values that did not
+// fit are copied again.
+void RowReader::fetch_long_values() {
+    bool rebind = false;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+        Slot &slot = slots_[i];
+        if (slot.fetch != Fetch::bytes || slot.null || slot.length <= slot.bytes.size())
+            continue;
+        slot.bytes.resize(std::max<std::size_t>(slot.length, std::min(slot.bytes.size() * 2, kept_buffer)));
+        bind(i);
+        if (mysql_stmt_fetch_column(statement_.get(), &binds_[i], static_cast<unsigned>(i), 0) != 0)
+            fail();
+        rebind = true;
+    }
+    if (rebind && mysql_stmt_bind_result(statement_.get(), binds_.data()) != 0)
+        fail();
+}
+
+core::encode::Result RowReader::encode_field(std::string &out, const Slot &slot) const {
+    namespace encode = core::encode;
+    if (slot.null) {
+        encode::null(out);
+        return nullptr;
+    }
+    if (slot.fetch == Fetch::integer) {
+        switch (slot.type.kind) {
+        case Kind::boolean:
+            return encode::boolean(out, slot.integer);
+        case Kind::smallint:
+            return encode::smallint(out, slot.integer);
+        case Kind::integer:
+            return encode::integer(out, slot.integer);
+        case Kind::bigint:
+            return encode::bigint(out, slot.integer);
+        case Kind::numeric:
+            return encode::numeric(out, static_cast<std::uint64_t>(slot.integer));
+        default:
+            return &wrong_type;
+        }
+    }
+    if (slot.fetch == Fetch::real)
+        return encode::real(out, slot.real);
+    if (slot.fetch == Fetch::double_precision)
+        return encode::double_precision(out, slot.number);
+    if (slot.fetch == Fetch::temporal) {
+        const core::CivilTime value = civil(slot.time);
+        if (slot.type.kind == Kind::date)
+            return encode::date(out, value);
+        return slot.type.kind == Kind::interval ? encode::interval(out, value) : encode::timestamp(out, value);
+    }
+    const std::string_view bytes(slot.bytes.data(), slot.length);
+    switch (slot.type.kind) {
+    case Kind::numeric:
+        return encode::numeric(out, bytes, slot.type.b);
+    case Kind::bit:
+        return encode::bit(out, bytes, slot.type.a);
+    case Kind::bytea:
+        return encode::bytea(out, bytes);
+    case Kind::jsonb:
+        return encode::jsonb(out, bytes);
+    case Kind::uuid:
+        return encode::uuid(out, bytes);
+    case Kind::inet:
+        return encode::inet(out, bytes);
+    case Kind::text:
+    case Kind::json:
+        return encode::text(out, bytes);
+    default:
+        return &wrong_type;
+    }
+}
+
+std::optional<core::Untranslatable> RowReader::encode(std::string &out, std::size_t first, std::size_t count) const {
+    const std::size_t start = out.size();
+    core::encode::header(out, static_cast<int>(count));
+    for (std::size_t i = first; i < first + count; ++i) {
+        core::encode::Result error = encode_field(out, slots_[i]);
+        if (error == nullptr && out.size() - start >= 0x3FF00000)
+            error = &row_too_long;
+        if (error != nullptr) {
+            out.resize(start);
+            return core::Untranslatable{slots_[i].column, error->sqlstate, "column \"" + slots_[i].column + "\": " + error->message};
+        }
+    }
+    return std::nullopt;
+}
+
+std::string RowReader::text(std::size_t field) const {
+    const Slot &slot = slots_[field];
+    if (slot.null)
+        return {};
+    std::string image;
+    if (encode_field(image, slot) == nullptr)
+        return core::field_to_text(slot.type, std::string_view(image).substr(4));
+    if (slot.fetch == Fetch::temporal) {
+        const MYSQL_TIME &t = slot.time;
+        std::array<char, 96> buffer;
+        const char *pattern = slot.type.kind == Kind::date ? "%04u-%02u-%02u" : "%04u-%02u-%02u %02u:%02u:%02u.%06lu";
+        std::snprintf(buffer.data(), buffer.size(), pattern, t.year, t.month, t.day, t.hour, t.minute, t.second, t.second_part);
+        return buffer.data();
+    }
+    if (slot.fetch == Fetch::integer)
+        return std::to_string(slot.integer);
+    return std::string(slot.bytes.data(), slot.length);
+}
+
+} // namespace tandem::mysql
