@@ -13,7 +13,8 @@ namespace tandem::mysql {
 struct CaptureStatus {
     bool complete = false;       // outbox, gap table and all three triggers exist, on this table, with the text we would create
     std::string missing;         // what is missing or different, for people
-    std::uint64_t gaps = 0;      // rows in capture_gap for this outbox
+    std::uint64_t gaps = 0;      // rows in capture_gap for this outbox (counting stops at a million)
+    std::string drift;           // how the table's own columns differ from the configuration; empty: they do not
 };
 
 class ControlSession {
@@ -29,6 +30,9 @@ class ControlSession {
     void install_capture(const core::TableConfig &table, unsigned lock_timeout_ms);
     void remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms); // idempotent
     CaptureStatus check_capture(const core::TableConfig &table);
+
+    // Forgets the gaps of this table. To be called before the rows are read anew, never after: a gap that appears later must stay.
+    void clear_gaps(const core::TableConfig &table);
 
     // Microseconds one event costs the writer: a probe of inserts into the outbox, rolled back.
     double measure_capture_cost(const core::TableConfig &table);

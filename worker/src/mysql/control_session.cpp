@@ -1,0 +1,283 @@
+// Questions, capture objects and checks on the old side. Every DDL statement here is idempotent on its own, so a call that was
+// interrupted anywhere is completed by calling it again.
+#include "mysql/control_session.hpp"
+
+#include "core/error.hpp"
+#include "core/table_config.hpp"
+#include "mysql/capture_ddl.hpp"
+#include "mysql/control_client.hpp"
+#include "mysql/describe.hpp"
+#include "mysql/privileges.hpp"
+#include "mysql/sql_text.hpp"
+
+#include <chrono>
+
+namespace tandem::mysql {
+namespace {
+
+constexpr unsigned probe_events = 1000;
+constexpr const char *count_limit = "1000000";
+
+// DDL may wait for the table this long and no longer: new writers of the application queue up behind it.
+class LockTimeout {
+  public:
+    LockTimeout(ControlClient &client, unsigned timeout_ms) : client_(client) {
+        const std::string seconds = std::to_string(std::max(1U, (timeout_ms + 999) / 1000));
+        client_.execute("SET SESSION lock_wait_timeout = " + seconds + ", innodb_lock_wait_timeout = " + seconds, "setting the lock timeout");
+    }
+    ~LockTimeout() {
+        try {
+            client_.execute("SET SESSION lock_wait_timeout = 10, innodb_lock_wait_timeout = 5", "resetting the lock timeout");
+        } catch (const core::Error &) {
+            // The session is gone, and its settings with it.
+        }
+    }
+    LockTimeout(const LockTimeout &) = delete;
+    LockTimeout &operator=(const LockTimeout &) = delete;
+
+  private:
+    ControlClient &client_;
+};
+
+} // namespace
+
+struct ControlSession::Impl {
+    core::SourceConnection connection;
+    ControlClient client;
+
+    explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {}
+
+    struct ExistingTrigger {
+        std::string database, table, event, timing, body, sql_mode;
+    };
+
+    std::optional<ExistingTrigger> find_trigger(const std::string &name) {
+        const auto rows = client.query("SELECT event_object_schema, event_object_table, event_manipulation, action_timing, action_statement,"
+                                       " sql_mode FROM information_schema.triggers WHERE trigger_schema = " +
+                                           quote_text(connection.database) + " AND trigger_name = " + quote_text(name),
+                                       "looking for trigger \"" + name + "\"");
+        if (rows.empty())
+            return std::nullopt;
+        const ControlRow &row = rows[0];
+        return ExistingTrigger{row[0].value_or(""), row[1].value_or(""), row[2].value_or(""),
+                               row[3].value_or(""), row[4].value_or(""), row[5].value_or("")};
+    }
+
+    // Empty: as we would create it. Else what is wrong.
+    std::string trigger_fault(const core::TableConfig &table, const Trigger &trigger) {
+        const auto existing = find_trigger(trigger.name);
+        if (!existing)
+            return "trigger \"" + trigger.name + "\" does not exist";
+        if (existing->table != table.name && lower_case_names() == "0")
+            return "trigger \"" + trigger.name + "\" is on table \"" + existing->table + "\"";
+        if (existing->event != trigger.event || existing->timing != "AFTER" || existing->body != trigger.body ||
+            existing->sql_mode != trigger_sql_mode)
+            return "trigger \"" + trigger.name + "\" was changed";
+        return {};
+    }
+
+    const std::string &lower_case_names() {
+        if (lower_case_names_.empty())
+            lower_case_names_ = client.variable("lower_case_table_names");
+        return lower_case_names_;
+    }
+
+    bool table_exists(const std::string &database, const std::string &table) {
+        return !client
+                    .query("SELECT 1 FROM information_schema.tables WHERE table_schema = " + quote_text(database) + " AND table_name = " +
+                               quote_text(table),
+                           "looking for table \"" + table + "\"")
+                    .empty();
+    }
+
+    // name, type and collation of every column, one line each
+    std::vector<std::string> column_lines(const std::string &database, const std::string &table) {
+        std::vector<std::string> lines;
+        for (const ControlRow &row : client.query("SELECT column_name, column_type, collation_name FROM information_schema.columns WHERE"
+                                                  " table_schema = " + quote_text(database) + " AND table_name = " + quote_text(table) +
+                                                      " ORDER BY ordinal_position",
+                                                  "reading the columns of table \"" + table + "\""))
+            lines.push_back(row[0].value_or("") + " " + row[1].value_or("") + " " + row[2].value_or(""));
+        return lines;
+    }
+
+    std::string outbox_fault(const core::TableConfig &table) {
+        const auto lines = column_lines(connection.metadata_database, table.outbox);
+        if (lines.empty())
+            return "outbox \"" + table.outbox + "\" does not exist";
+        const auto key = core::key_columns_of(table);
+        bool same = lines.size() == key.size() + 3;
+        for (std::size_t i = 0; same && i < key.size(); ++i)
+            same = lines[i + 3] == key_column(i) + " " + key[i].mysql_type + " " + key[i].collation;
+        return same ? std::string() : "outbox \"" + table.outbox + "\" does not have the key's columns";
+    }
+
+    std::string drift(const core::TableConfig &table) {
+        const auto lines = column_lines(connection.database, table.name);
+        if (lines.empty())
+            return "table \"" + table.name + "\" does not exist";
+        for (const core::Column &column : table.columns) {
+            const std::string line = column.name + " " + column.mysql_type + " " + column.collation;
+            if (std::find(lines.begin(), lines.end(), line) == lines.end())
+                return "column \"" + column.name + "\" of table \"" + table.name + "\" is no longer " + column.mysql_type +
+                       (column.collation.empty() ? "" : " " + column.collation);
+        }
+        return {};
+    }
+
+    void drop_trigger(const std::string &name) {
+        client.execute("DROP TRIGGER IF EXISTS " + quote_name(connection.database, name), "dropping trigger \"" + name + "\"");
+    }
+
+    void make_trigger(const core::TableConfig &table, const Trigger &trigger) {
+        if (trigger_fault(table, trigger).empty())
+            return;
+        drop_trigger(trigger.name);
+        client.execute(std::string("SET SESSION sql_mode = '") + trigger_sql_mode + "'", "pinning sql_mode");
+        client.execute("SET NAMES utf8mb4", "pinning the character set");
+        const std::string doing = "creating trigger \"" + trigger.name + "\" on table \"" + table.name + "\"";
+        try {
+            client.execute(create_trigger(connection, table, trigger), doing);
+        } catch (const core::Error &error) {
+            if (error.native_code != 1235)
+                throw;
+            core::Error taken(core::Side::old_side, "55000",
+                              "table \"" + table.name + "\" already has an AFTER " + trigger.event + " trigger and this server allows only one",
+                              false, "Merge the existing trigger's work elsewhere and drop it, or upgrade to MySQL 5.7 or later.");
+            taken.native_code = 1235;
+            throw taken;
+        }
+    }
+
+  private:
+    std::string lower_case_names_;
+};
+
+ControlSession::ControlSession(const core::SourceConnection &connection) : impl_(std::make_unique<Impl>(connection)) {}
+ControlSession::~ControlSession() = default;
+
+nlohmann::json ControlSession::server_facts() { return describe_server(impl_->client); }
+
+std::vector<nlohmann::json> ControlSession::describe(const std::vector<std::string> &tables, const std::string &pattern) {
+    ControlClient &client = impl_->client;
+    const std::string &database = impl_->connection.database;
+    const ServerVersion version = server_version(client);
+    nlohmann::json missing = nlohmann::json::array();
+    for (const PrivilegeCheck &check : check_privileges(client, impl_->connection))
+        if (check.required && !check.ok)
+            missing.push_back(check.statement);
+    std::vector<nlohmann::json> answers;
+    for (const std::string &table : find_tables(client, database, tables, pattern)) {
+        if (database == impl_->connection.metadata_database)
+            break; // our own tables are never moved
+        nlohmann::json answer = describe_table(client, version, database, table);
+        if (answer.is_null())
+            continue;
+        answer["missing_privileges"] = missing;
+        answers.push_back(std::move(answer));
+    }
+    return answers;
+}
+
+void ControlSession::install_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {
+    ControlClient &client = impl_->client;
+    const LockTimeout timeout(client, lock_timeout_ms);
+    const std::string doing = "creating the outbox of table \"" + table.name + "\"";
+    client.execute(create_metadata_database(impl_->connection), "creating the metadata database on the old side");
+    client.execute(create_gap_table(impl_->connection), "creating the gap table on the old side");
+
+    const std::string outbox = quote_name(impl_->connection.metadata_database, table.outbox);
+    if (impl_->table_exists(impl_->connection.metadata_database, table.outbox)) {
+        const std::string fault = impl_->outbox_fault(table);
+        if (!fault.empty()) {
+            // Events in it could not be told apart from ours any more: only an empty one may be replaced.
+            if (!client.query("SELECT 1 FROM " + outbox + " LIMIT 1", doing).empty())
+                throw core::Error(core::Side::old_side, "55000", fault + " and still holds events", false,
+                                  "The key of the table changed. Drop the table with tandem.drop_table and add it again.");
+            client.execute("DROP TABLE " + outbox, doing);
+        }
+    }
+    client.execute(create_outbox(impl_->connection, table), doing);
+    for (const Trigger &trigger : triggers(impl_->connection, table))
+        impl_->make_trigger(table, trigger);
+}
+
+void ControlSession::remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {
+    ControlClient &client = impl_->client;
+    const LockTimeout timeout(client, lock_timeout_ms);
+    // Triggers first: without the outbox they would only record gaps.
+    for (const Trigger &trigger : triggers(impl_->connection, table))
+        impl_->drop_trigger(trigger.name);
+    client.execute("DROP TABLE IF EXISTS " + quote_name(impl_->connection.metadata_database, table.outbox),
+                   "dropping the outbox of table \"" + table.name + "\"");
+    if (impl_->table_exists(impl_->connection.metadata_database, gap_table))
+        clear_gaps(table);
+}
+
+void ControlSession::clear_gaps(const core::TableConfig &table) {
+    impl_->client.execute("DELETE FROM " + quote_name(impl_->connection.metadata_database, gap_table) + " WHERE outbox = " + quote_text(table.outbox),
+                          "clearing the gaps of table \"" + table.name + "\"");
+}
+
+CaptureStatus ControlSession::check_capture(const core::TableConfig &table) {
+    CaptureStatus status;
+    std::vector<std::string> faults;
+    const auto note = [&](std::string fault) {
+        if (!fault.empty())
+            faults.push_back(std::move(fault));
+    };
+    note(impl_->outbox_fault(table));
+    for (const Trigger &trigger : triggers(impl_->connection, table))
+        note(impl_->trigger_fault(table, trigger));
+    if (impl_->table_exists(impl_->connection.metadata_database, gap_table)) {
+        const auto rows = impl_->client.query("SELECT COUNT(*) FROM (SELECT 1 FROM " +
+                                                  quote_name(impl_->connection.metadata_database, gap_table) + " WHERE outbox = " +
+                                                  quote_text(table.outbox) + " LIMIT " + count_limit + ") g",
+                                              "counting the gaps of table \"" + table.name + "\"");
+        status.gaps = std::stoull(rows.at(0).at(0).value_or("0"));
+    } else {
+        note(std::string("table \"") + gap_table + "\" does not exist");
+    }
+    status.drift = impl_->drift(table);
+    status.missing = join(faults, "; ");
+    status.complete = faults.empty();
+    return status;
+}
+
+double ControlSession::measure_capture_cost(const core::TableConfig &table) {
+    ControlClient &client = impl_->client;
+    const std::string doing = "measuring the cost of capture for table \"" + table.name + "\"";
+    const std::string outbox = quote_name(impl_->connection.metadata_database, table.outbox);
+    const auto insert_us = [&](unsigned events) {
+        const std::string sql = "INSERT INTO " + outbox + " (tandem_removes) VALUES " + join(std::vector<std::string>(events, "(0)"), ", ");
+        const auto start = std::chrono::steady_clock::now();
+        client.execute(sql, doing);
+        return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+    };
+    // One statement of one row and one of many: the difference is the rows' own cost. Rolled back, so nobody ever reads these events.
+    client.execute("START TRANSACTION", doing);
+    double cost;
+    try {
+        insert_us(1);
+        const double one = insert_us(1);
+        cost = (insert_us(probe_events + 1) - one) / probe_events;
+    } catch (...) {
+        try {
+            client.execute("ROLLBACK", doing);
+        } catch (const core::Error &) {
+            // The session is gone; the server rolls back by itself.
+        }
+        throw;
+    }
+    client.execute("ROLLBACK", doing);
+    return std::max(0.0, cost);
+}
+
+std::vector<ControlSession::Grant> ControlSession::check_grants() {
+    std::vector<Grant> grants;
+    for (PrivilegeCheck &check : check_privileges(impl_->client, impl_->connection))
+        grants.push_back({check.statement, check.purpose, check.ok, check.error});
+    return grants;
+}
+
+} // namespace tandem::mysql
