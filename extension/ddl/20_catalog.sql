@@ -62,7 +62,7 @@ CREATE TABLE tandem.source_column (
   data_type  text NOT NULL,
   is_unsigned boolean NOT NULL DEFAULT false,
   charset    text,
-  collation  text,
+  "collation" text,
   nullable   boolean NOT NULL,
   generated  boolean NOT NULL DEFAULT false,
   image_type text NOT NULL,

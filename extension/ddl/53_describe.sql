@@ -13,7 +13,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT string_agg(n.name, ', ' ORDER BY n.name)
   FROM (SELECT d ->> 'table' AS name
-        FROM tandem._describe(source, jsonb_build_object('pattern', '%' || replace(left(table_name, 3), '_', '\_') || '%')) AS d
+        FROM tandem._describe(source, jsonb_build_object('pattern', replace(left(table_name, 2), '_', '\_') || '%')) AS d
         ORDER BY 1 LIMIT 8) AS n
 $$;
 COMMENT ON FUNCTION tandem._near_names(tandem.source, text) IS 'old tables with a name like that, for a hint';

@@ -55,17 +55,19 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_malformed_columns(jsonb) IS 'error unless the mapping is an object of strings and nulls';
 
-CREATE FUNCTION tandem._refuse_unknown_columns(target regclass, columns jsonb) RETURNS void
+CREATE FUNCTION tandem._refuse_unknown_columns(description jsonb, target regclass, columns jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   unknown text;
   generated text;
 BEGIN
-  SELECT string_agg(format('"%s"', e.key), ', ') FILTER (WHERE a.attname IS NULL),
+  SELECT string_agg(format('"%s"', e.key), ', ') FILTER (WHERE a.attname IS NULL AND NOT left_out),
          min(e.key) FILTER (WHERE a.attgenerated <> '' AND jsonb_typeof(e.value) = 'string')
     INTO unknown, generated
   FROM jsonb_each(columns) AS e
+  -- {"legacy": null} of a target that was just created: the old column was left out.
+  CROSS JOIN LATERAL (SELECT jsonb_typeof(e.value) = 'null' AND tandem._old_column(description, e.key) IS NOT NULL AS left_out) AS l
   LEFT JOIN pg_attribute AS a ON a.attrelid = target AND a.attname = e.key AND a.attnum > 0 AND NOT a.attisdropped;
   IF unknown IS NOT NULL THEN
     RAISE EXCEPTION USING
@@ -80,7 +82,7 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_unknown_columns(regclass, jsonb) IS 'error when the mapping names a column that the target does not have or computes itself';
+COMMENT ON FUNCTION tandem._refuse_unknown_columns(jsonb, regclass, jsonb) IS 'error when the mapping names a column that the target does not have or computes itself';
 
 CREATE FUNCTION tandem._map_columns(description jsonb, target regclass, columns jsonb) RETURNS SETOF tandem.mapped_column
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

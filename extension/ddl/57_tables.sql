@@ -50,6 +50,10 @@ AS $$
 DECLARE
   known tandem.source_table;
 BEGIN
+  IF source.dropping THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('source "%s" is being dropped', source.name),
+      HINT = 'It is gone when tandem-sync has cleaned the old side; then add it again.';
+  END IF;
   SELECT t.* INTO known FROM tandem.source_table AS t WHERE t.source_id = source.source_id AND t.name = table_name;
   IF FOUND THEN
     RAISE EXCEPTION USING
@@ -97,7 +101,7 @@ BEGIN
   VALUES (source.source_id, description ->> 'table', target, key, '', '', created)
   RETURNING t.table_id INTO new_id;
 
-  INSERT INTO tandem.source_column (table_id, ordinal, name, mysql_type, data_type, is_unsigned, charset, collation, nullable, generated, image_type)
+  INSERT INTO tandem.source_column (table_id, ordinal, name, mysql_type, data_type, is_unsigned, charset, "collation", nullable, generated, image_type)
   SELECT new_id, (c ->> 'ordinal')::integer, c ->> 'name', c ->> 'mysql_type', c ->> 'data_type', (c ->> 'unsigned')::boolean,
          c ->> 'charset', c ->> 'collation', (c ->> 'nullable')::boolean, (c ->> 'generated')::boolean, c ->> 'image_type'
   FROM jsonb_array_elements(description -> 'columns') AS c;
@@ -134,7 +138,7 @@ BEGIN
     created := true;
   END IF;
   PERFORM tandem._refuse_unfit_target(target);
-  PERFORM tandem._refuse_unknown_columns(target, columns);
+  PERFORM tandem._refuse_unknown_columns(description, target, columns);
   mapping := ARRAY(SELECT tandem._map_columns(description, target, columns));
   target_key := tandem._target_key(target, key, mapping);
   PERFORM tandem._refuse_changed_values(description, target, mapping);

@@ -44,7 +44,7 @@ BEGIN
     INTO missing, names, elsewhere, to_add
   FROM tandem._cascades_into(child_id) AS c
   LEFT JOIN tandem.source_table AS p ON p.table_id = c.parent_id
-  WHERE p.desired_state IS DISTINCT FROM 'running' AND p.table_id IS DISTINCT FROM ALL (together);
+  WHERE p.desired_state IS DISTINCT FROM 'running' AND (p.table_id IS NULL OR p.table_id <> ALL (together));
   IF elsewhere IS NOT NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'feature_not_supported',
@@ -66,22 +66,23 @@ CREATE FUNCTION tandem._refuse_hidden_fk_columns(child_id integer) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  cascade_fk tandem.source_fk;
-  parent integer;
+  hop record;
   unmapped_child text;
   unmapped_parent text;
 BEGIN
-  FOR cascade_fk, parent IN SELECT (c.fk).*, c.parent_id FROM tandem._cascades_into(child_id) AS c LOOP
-    unmapped_child := tandem._unmapped(child_id, cascade_fk.columns);
-    unmapped_parent := tandem._unmapped(parent, cascade_fk.ref_columns);
+  FOR hop IN
+    SELECT (c.fk).name AS fk_name, (c.fk).columns, (c.fk).ref_columns, c.parent_id FROM tandem._cascades_into(child_id) AS c
+  LOOP
+    unmapped_child := tandem._unmapped(child_id, hop.columns);
+    unmapped_parent := tandem._unmapped(hop.parent_id, hop.ref_columns);
     IF unmapped_child IS NOT NULL OR unmapped_parent IS NOT NULL THEN
       RAISE EXCEPTION USING
         ERRCODE = 'invalid_column_reference',
-        MESSAGE = format('columns of the cascading foreign key "%s" have no column of their own in the target: %s', cascade_fk.name,
+        MESSAGE = format('columns of the cascading foreign key "%s" have no column of their own in the target: %s', hop.fk_name,
                          concat_ws(', ', unmapped_child, unmapped_parent)),
         DETAIL = 'Rows that a cascade changed are looked up in the target by these columns.',
         HINT = format('Drop table %L and add it with a target column that takes them as they are.',
-                      tandem._table_label(CASE WHEN unmapped_child IS NULL THEN parent ELSE child_id END));
+                      tandem._table_label(CASE WHEN unmapped_child IS NULL THEN hop.parent_id ELSE child_id END));
     END IF;
   END LOOP;
 END
