@@ -13,17 +13,18 @@ class Scene:
         self.old, self.pg, self.folder = old, pg, folder
         number = next(_numbers)
         self.database = f"{name}_{number}"[:40]
+        self.old_database = self.database
         self.metadata = f"tandem_{number}"
         self.workers = []
         self.old_port = old.port  # a test may put a proxy here before add_source
 
     # --- building it up -----------------------------------------------------------------------------------------------------------
     def create(self, schema=None, extension=True):
-        self.old.query(f"CREATE DATABASE `{self.database}` CHARACTER SET utf8mb4")
+        self.old.query(f"CREATE DATABASE `{self.old_database}` CHARACTER SET utf8mb4")
         self.old.query(f"CREATE DATABASE `{self.metadata}` CHARACTER SET utf8mb4")
-        self.old.create_users(self.database, self.metadata)
+        self.old.create_users(self.old_database, self.metadata)
         if schema:
-            self.old.script(schema, self.database)
+            self.old.script(schema, self.old_database)
         self.pg.query(f'CREATE DATABASE "{self.database}"')
         if extension:
             self.sql("CREATE EXTENSION pg_tandem CASCADE")
@@ -49,7 +50,7 @@ class Scene:
         more = "".join(f", {name} => %({name})s" for name in given)
         # Questions need a worker that has connected; the first call of a scene may come before it has.
         self.wait_worker()
-        self.sql(f"SELECT tandem.add_source('shop', 'old', %(db)s{more})", {"db": self.database, **given})
+        self.sql(f"SELECT tandem.add_source('shop', 'old', %(db)s{more})", {"db": self.old_database, **given})
 
     def wait_worker(self):
         wait_until(self._worker_answers, 30, 0.1, "a worker that answers questions")
@@ -71,8 +72,8 @@ class Scene:
         self.sql(f"SELECT tandem.add_table('shop', %(table)s{more})", {"table": table, **arguments})
 
     def start_all(self):
-        """In one transaction: tables that cascade into each other must be started together."""
-        self.sql("SELECT tandem.start(name) FROM tandem.source_table WHERE desired_state = 'registered'")
+        """In one call: tables that cascade into each other must be started together."""
+        self.sql("SELECT tandem.start()")
 
     # --- SQL on the new side ------------------------------------------------------------------------------------------------------
     def sql(self, statement, parameters=None):
@@ -98,7 +99,7 @@ class Scene:
     # --- the old side -------------------------------------------------------------------------------------------------------------
     def app(self, **options):
         """A connection of the application's user, who has no right on the metadata database."""
-        return self.old.app(self.database, **options)
+        return self.old.app(self.old_database, **options)
 
     def write(self, *statements):
         """Statements of the application, each in its own transaction."""
@@ -111,7 +112,7 @@ class Scene:
             connection.close()
 
     def old_value(self, statement):
-        return self.old.value(statement, database=self.database)
+        return self.old.value(statement, database=self.old_database)
 
     def outbox_rows(self):
         """Rows left in all outboxes (not counting the gap table)."""
@@ -129,7 +130,7 @@ class Scene:
         old = compare.raw_mysql(user="root", unix_socket=str(self.old.socket))
         new = self.pg.connect(self.database, autocommit=False)
         try:
-            comparison = compare.Comparison(old, self.database, new)
+            comparison = compare.Comparison(old, self.old_database, new)
             plan = mapping or compare.all_tables(comparison, names=tables)
             assert plan, "nothing to compare"
             return [difference for table in plan for difference in comparison.compare(table).differences]
@@ -165,6 +166,12 @@ class Scene:
         return "\n".join(lines)
 
     def close(self):
+        self.close_new_side()
+        if self.old.running():
+            self.old.query(f"DROP DATABASE IF EXISTS `{self.old_database}`")
+            self.old.query(f"DROP DATABASE IF EXISTS `{self.metadata}`")
+
+    def close_new_side(self):
         for worker in self.workers:
             if worker.running():
                 worker.thaw()
@@ -175,6 +182,3 @@ class Scene:
                 self.sql("DROP EXTENSION IF EXISTS pg_tandem CASCADE")
             finally:
                 self.pg.query(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
-        if self.old.running():
-            self.old.query(f"DROP DATABASE IF EXISTS `{self.database}`")
-            self.old.query(f"DROP DATABASE IF EXISTS `{self.metadata}`")

@@ -15,10 +15,10 @@ def test_new_side_was_changed(scene):
 def test_write_past_the_triggers(scene):
     """A session that bypasses capture (here: the trigger is away for one statement) is mended by reporting the key."""
     name, body = scene.old.query("SELECT TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = %s"
-                                 " AND EVENT_OBJECT_TABLE = 'e' AND EVENT_MANIPULATION = 'UPDATE'", (scene.database,))[0]
-    create = scene.old.query(f"SHOW CREATE TRIGGER `{scene.database}`.`{name}`")[0]
+                                 " AND EVENT_OBJECT_TABLE = 'e' AND EVENT_MANIPULATION = 'UPDATE'", (scene.old_database,))[0]
+    create = scene.old.query(f"SHOW CREATE TRIGGER `{scene.old_database}`.`{name}`")[0]
     assert body
-    connection = scene.old.connect(scene.database)
+    connection = scene.old.connect(scene.old_database)
     with connection.cursor() as cursor:
         cursor.execute(f"DROP TRIGGER `{name}`")
         cursor.execute("UPDATE e SET v = 33 WHERE id = 3")

@@ -3,7 +3,7 @@ from lib.process import wait_until
 
 
 def triggers(scene, table=None):
-    rows = scene.old.query("SELECT EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = %s", (scene.database,))
+    rows = scene.old.query("SELECT EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = %s", (scene.old_database,))
     return [name for on, name in rows if table in (None, on)]
 
 
@@ -53,16 +53,14 @@ def test_drop_table(scene):
 
 def test_add_again(scene):
     """A table that was dropped can be added again; its target, which exists and is stale, becomes equal."""
-    scene.sql("SELECT tandem.add_table('shop', 'b', target => 'b')")
+    scene.sql("SELECT tandem.add_table('shop', 'b', on_existing => 'truncate')")
     scene.start_all()
     scene.check()
 
 
 def test_drop_source(scene):
-    scene.sql("SELECT tandem.drop_table(name) FROM tandem.source_table")
-    wait_until(lambda: scene.states() == {}, 30, 0.1, "all tables to be forgotten")
-    scene.sql("SELECT tandem.drop_source('shop')")
-    assert scene.value("SELECT count(*) FROM tandem.source") == 0
+    scene.sql("SELECT tandem.drop_source('shop', cascade => true)")
+    wait_until(lambda: scene.value("SELECT count(*) FROM tandem.source") == 0, 30, 0.1, "the source to be forgotten")
     assert triggers(scene) == []
     assert scene.old.value("SELECT count(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME LIKE '%%outbox%%'", (scene.metadata,)) == 0
     scene.write("INSERT INTO a VALUES (99, 'life goes on')")

@@ -1,0 +1,2 @@
+CREATE TABLE s (id INT NOT NULL PRIMARY KEY, v VARCHAR(20)) ENGINE=InnoDB;
+INSERT INTO s VALUES (1, 'secret'), (2, 'secret');
