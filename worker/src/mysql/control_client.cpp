@@ -109,7 +109,8 @@ std::string ControlClient::status(const std::string &name) {
 unsigned ControlClient::probe(const std::string &sql, std::string &message) {
     try {
         const std::unique_ptr<sql::Statement> statement(connection_->createStatement());
-        statement->execute(sql);
+        if (statement->execute(sql)) // a result must be taken, or the connection is out of sync
+            const std::unique_ptr<sql::ResultSet> result(statement->getResultSet());
         return 0;
     } catch (const sql::SQLException &error) {
         if (classify(static_cast<unsigned>(error.getErrorCode())) == ErrorClass::session_lost)
