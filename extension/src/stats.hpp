@@ -22,4 +22,26 @@ void stats_batch_refused(int source_id);  // epoch was not the lease's
 void stats_batch_narrowed(int source_id); // a batch failed as a whole and was narrowed
 void stats_apply_error(const char *sqlstate, const char *message); // last error of the apply worker, shown in pg_stat_tandem_apply
 
+// What the worker reports of itself: increments since its last report, but outbox_rows, oldest_us, capture_cost_us and rss_kb as they are.
+struct TableReport {
+    std::int64_t captured = 0;
+    std::int64_t outbox_rows = -1; // -1: not counted this time
+    std::int64_t oldest_us = 0;    // age of the oldest event in the outbox
+    double capture_cost_us = -1;   // per changed row on the old side; negative: not measured this time
+};
+struct WorkerReport {
+    std::int64_t fetch_us = 0;
+    std::int64_t copy_us = 0;
+    std::int64_t delete_us = 0;
+    std::int64_t polls = 0;
+    std::int64_t reconnects = 0;
+    std::int64_t rss_kb = 0;
+    const char *version = "";
+};
+void stats_table_reported(int table_id, const TableReport &report);
+void stats_worker_reported(int source_id, const WorkerReport &report);
+
+void stats_forget_table(int table_id); // its slot is free again
+void stats_reset();                    // of the current database
+
 } // namespace tandem
