@@ -9,8 +9,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib import mysql, paths, postgres, process, tandem  # noqa: E402
 
-ISOLATED = "isolated"  # fault tests kill servers: theirs are their own
-
 
 def flavors():
     """TANDEM_FLAVORS=mariadb runs one old server only; TANDEM_MYSQL56=no does without MySQL 5.6."""
@@ -31,7 +29,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "flavors(*names): run on these old servers only (the reason stands at the test)")
-    config.addinivalue_line("markers", "isolated: the test kills servers and gets its own")
+    config.addinivalue_line("markers", "settings(dict): settings of PostgreSQL for a fault test")
 
 
 @pytest.hookimpl(hookwrapper=True)

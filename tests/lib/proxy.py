@@ -11,17 +11,21 @@ class Proxy:
     hold("down"/"up")   bytes of that direction wait (up: client → server) until restore()
     lose_reply(bytes)   from the first client packet that contains these bytes on: the server gets it, the client hears nothing any more
                         (`lost` is set then); the connection stays open and dumb until cut() or restore()
+    hold_request(bytes) the first client packet that contains these bytes, and all that follow on its connection, wait in the network
+                        (`held` is set then); restore() delivers them even if the client is gone by then
     """
 
     def __init__(self, target_port):
         self.target_port = target_port
         self.port = process.free_port()
         self.lost = threading.Event()
+        self.held = threading.Event()
         self._lock = threading.Lock()
         self._pairs = []
         self._refuse = False
         self._held = set()
         self._pattern = None
+        self._hold_pattern = None
         self._changed = threading.Condition(self._lock)
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._closed = False
@@ -46,7 +50,7 @@ class Proxy:
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            pair = {"client": client, "server": server, "dumb": False}
+            pair = {"client": client, "server": server, "dumb": False, "held": False}
             with self._lock:
                 self._pairs.append(pair)
             threading.Thread(target=self._pump, args=(pair, "up"), daemon=True).start()
@@ -60,7 +64,11 @@ class Proxy:
                 if not data:
                     break
                 with self._changed:
-                    self._changed.wait_for(lambda: direction not in self._held or self._closed)
+                    if direction == "up" and self._hold_pattern and self._hold_pattern in data:
+                        pair["held"] = True
+                        self._hold_pattern = None
+                        self.held.set()
+                    self._changed.wait_for(lambda: self._closed or (direction not in self._held and not (direction == "up" and pair["held"])))
                     if direction == "up" and self._pattern and self._pattern in data:
                         # Before the server sees the request: its reply must find the connection dumb already.
                         pair["dumb"] = True
@@ -71,6 +79,9 @@ class Proxy:
                     sink.sendall(data)
         except OSError:
             pass
+        # While a request is held, the end of the client must not take the server's end along: the request arrives late.
+        if direction == "down" and pair["held"]:
+            return
         if not pair["dumb"]:
             self._close(pair)
 
@@ -103,8 +114,16 @@ class Proxy:
             self._pattern = pattern
             self.lost.clear()
 
+    def hold_request(self, pattern):
+        with self._lock:
+            self._hold_pattern = pattern
+            self.held.clear()
+
     def restore(self):
         with self._changed:
+            for pair in self._pairs:
+                pair["held"] = False
+            self._hold_pattern = None
             self._refuse = False
             self._held.clear()
             self._pattern = None

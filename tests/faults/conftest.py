@@ -1,0 +1,100 @@
+"""Fault tests kill servers, so every test has its own, and proxies on both ways of the worker."""
+import itertools
+
+import psycopg2
+import pytest
+
+from lib import mysql, postgres, tandem
+from lib.app import SCHEMA, Load
+from lib.process import wait_until
+from lib.proxy import Proxy
+
+_numbers = itertools.count(1)
+
+# Short, so that a take-over or a second attempt does not cost a test its patience.
+SETTINGS = {"tandem.lease_ttl": "3s", "tandem.retry_backoff_max": "1s", "tandem.batch_rows": "500"}
+
+
+class FaultScene(tandem.Scene):
+    """Two tables under load; `old_proxy` and `pg_proxy` carry everything of the worker."""
+
+    def __init__(self, old, pg, folder, name):
+        super().__init__(old, pg, folder, name)
+        self.old_proxy, self.pg_proxy = Proxy(old.port), Proxy(pg.port)
+        self.old_port = self.old_proxy.port
+
+    def run_worker(self, name="worker", **options):
+        return super().run_worker(name, port=self.pg_proxy.port, **options)
+
+    def load(self, **options):
+        return Load(lambda **o: self.app(**o), **options)
+
+    def swap_worker(self, failpoint=None):
+        """Stops the worker cleanly and starts it again with another failpoint."""
+        self.worker.stop()
+        self.worker.failpoint = failpoint
+        self.worker.start()
+        return self.worker
+
+    def epoch(self):
+        return self.value("SELECT max(epoch) FROM tandem.lease")
+
+    def restart_old(self):
+        self.old.kill()
+        self.old.start()
+
+    def stop_pg_hard(self):
+        self.pg.stop("immediate")
+        self.pg.start()
+
+    def wait_pg_back(self):
+        """After a crash of one of its processes PostgreSQL starts itself again."""
+        def answers():
+            try:
+                return self.value("SELECT NOT pg_is_in_recovery()")
+            except psycopg2.OperationalError:
+                return False
+        wait_until(answers, 60, 0.1, "PostgreSQL to come back")
+
+    def close(self):
+        # Its servers go with it: nothing needs to be dropped.
+        for worker in self.workers:
+            if worker.running():
+                worker.thaw()
+                worker.kill()
+        self.old_proxy.close()
+        self.pg_proxy.close()
+
+
+def make_scene(request, folder, flavor, settings=None, add=True):
+    number = next(_numbers)
+    home = folder / f"fault{number}"
+    home.mkdir()
+    old = mysql.server(flavor, home).start()
+    pg = postgres.Postgres(home, settings={**SETTINGS, **(settings or {})}).start()
+    scene = FaultScene(old, pg, home, "fault")
+
+    def end():
+        scene.close()
+        pg.stop("immediate")
+        old.kill()
+    request.addfinalizer(end)
+    scene.create(SCHEMA)
+    scene.run_worker()
+    scene.add_source()
+    if add:
+        scene.add_and_start("%")
+    return scene
+
+
+@pytest.fixture
+def fault_scene(request, folder, flavor):
+    """In sync, with a worker; parametrise `settings` by the marker `settings`."""
+    marker = request.node.get_closest_marker("settings")
+    return make_scene(request, folder, flavor, marker and dict(marker.args[0]))
+
+
+@pytest.fixture
+def fresh_fault_scene(request, folder, flavor):
+    """The same before any table is added."""
+    return make_scene(request, folder, flavor, add=False)
