@@ -1,0 +1,1 @@
+"""One module per figure: measure(stage, options) prints its lines."""
