@@ -7,17 +7,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from lib import mysql, paths, postgres, process, tandem  # noqa: E402
+from lib import mysql, postgres, process, tandem  # noqa: E402
 
 
 def flavors():
     """TANDEM_FLAVORS=mariadb runs one old server only; TANDEM_MYSQL56=no does without MySQL 5.6."""
     chosen = os.environ.get("TANDEM_FLAVORS", ",".join(mysql.FLAVORS)).split(",")
     return [f for f in chosen if f != "mysql56" or os.environ.get("TANDEM_MYSQL56") != "no"]
-
-
-def long_version():
-    return os.environ.get("TANDEM_LONG", "") not in ("", "0", "no")
 
 
 def pytest_generate_tests(metafunc):

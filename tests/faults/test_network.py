@@ -4,6 +4,8 @@ import random
 
 import pytest
 
+from lib import paths
+
 
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_cut(fault_scene, side):
@@ -39,7 +41,7 @@ def test_everything_at_random(fault_scene):
     scene = fault_scene
     generator = random.Random(int(os.environ.get("TANDEM_SEED", "11")))
     second = scene.run_worker("second")
-    rounds = 60 if os.environ.get("TANDEM_LONG") else 8
+    rounds = 60 if paths.long_version() else 8
     story = []
     with scene.load(clients=4) as load:
         for _ in range(rounds):

@@ -27,3 +27,8 @@ def worker_binary():
         if candidate.exists():
             return candidate
     raise RuntimeError(f"no tandem-sync under {BUILD}: run make first")
+
+
+def long_version():
+    """TANDEM_LONG=1: the tests that can take longer do."""
+    return os.environ.get("TANDEM_LONG", "") not in ("", "0", "no")

@@ -1,5 +1,5 @@
 """See README.md."""
-import conftest
+from lib import paths
 
 
 def run(cursor, *statements):
@@ -48,7 +48,7 @@ def test_first_id_commits_last(scene):
 
 
 def test_big_transaction(scene):
-    rows = 1000000 if conftest.long_version() else 100000
+    rows = 1000000 if paths.long_version() else 100000
     connection = scene.app(autocommit=False)
     with connection.cursor() as cursor:
         for start in range(0, rows, 5000):
