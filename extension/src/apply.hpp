@@ -1,0 +1,91 @@
+// Words shared by the files of apply (docs/protocol.md sections 6 and 7; models A and B2, process Apply).
+//
+//   apply_worker   main loop of the background worker
+//   apply_batch    one batch of the queue, one transaction
+//   apply_retry    rows put aside, and the tables retry and dead_letter
+//   apply_cascade  children that the old side changes behind the triggers' back
+//   apply_set      merging the rows of one table, and narrowing to those that fail
+//   table_plan     the statements for that; catalog: what is known of a table
+#pragma once
+
+#include "catalog.hpp"
+#include "pg/leaf.hpp"
+#include "stats.hpp"
+
+extern "C" {
+#include "datatype/timestamp.h"
+}
+
+namespace tandem {
+
+enum class Fate : std::uint8_t {
+    pending,
+    applied,
+    retry, // put aside: may pass
+    dead,  // cannot be applied as it is
+};
+
+// One row of a batch or of tandem.retry. Lives in the memory context of the transaction.
+struct Row {
+    int table_id;
+    char op; // U, D or X
+    std::int16_t flags;
+    bool has_age;
+    std::int32_t age_us;
+    bytea *key;
+    bytea *image;
+    int position;           // order of arrival
+    bool from_retry;        // else from the queue
+    int attempts;           // failed ones so far; 0 for a row of the queue
+    TimestampTz first_failed;
+    Fate fate;
+    const SqlError *error;  // why, unless applied
+};
+
+constexpr std::int16_t flag_removes = 1;
+constexpr std::int16_t flag_cascaded = 2;
+
+// The rows of one table in one transaction: absent keys first, then images, each in order of arrival.
+struct TableRows {
+    int table_id;
+    SourceTable *table; // nullptr: not in the catalog or being dropped, the rows are discarded
+    bool writable;      // running, and not blocked
+    Row **rows;
+    int count;
+    const SqlError *table_error; // the table cannot be written at all: becomes blocked
+    bool narrowed;
+    AppliedCounts counts;
+};
+
+enum class ErrorKind : std::uint8_t { transient, conflict, row, table, resource };
+ErrorKind classify(const SqlError &error);
+[[noreturn]] void raise_again(const SqlError &error);
+
+// apply_set: decides the fate of every pending row of the table.
+void apply_rows(TableRows *set);
+
+// apply_cascade: before anything is changed; fills tandem.request. Rows whose children cannot be looked up get a fate.
+void expand_cascades(TableRows *set);
+
+// apply_batch
+bool apply_next_batch(); // false: nothing waits
+// Sorts rows (all of the transaction) into tables, in the current context; reads the tables' states and locks them against removal.
+TableRows *group_rows(Row *rows, int count, int *table_count);
+// Decides and writes: cascades, rows, retry and dead letters, blocked tables. Common to batches and retries.
+void settle_tables(TableRows *tables, int count, bool from_queue);
+// Runs a statement that returns table_id, op, flags, age_us, key, image[, attempts, first_failed] and returns the rows.
+Row *collect_rows(Statement *statement, Datum *values, int expected, int *count);
+void report_settled(const TableRows *tables, int count); // after the commit: counters, warnings in the log
+
+// apply_retry
+void supersede(TableRows *set);           // a later image of a key removes its retry row and dead letter
+void record_failures(TableRows *set);     // writes and clears retry and dead-letter rows
+bool apply_due_retries(long *next_due_ms); // false: nothing is due; then the time until something is (or -1)
+
+// apply_worker
+// Both leave the current memory context alone: it belongs to the turn of the main loop and outlives the transaction.
+void begin_apply_transaction();  // settings pinned, catalog fresh
+void begin_report_transaction(); // without refreshing the catalog: pointers to tables stay good
+void commit_apply_transaction();
+
+} // namespace tandem
