@@ -15,7 +15,7 @@ def mysql56_home():
     named = os.environ.get("TANDEM_MYSQL56")
     if named == "no":
         return None
-    home = Path(named) if named else ROOT / "build" / "cache" / "mysql-5.6"
+    home = Path(named) if named else BUILD / "cache" / "mysql-5.6"
     if not (home / "mysqld").exists():
         raise RuntimeError(f"no MySQL 5.6 in {home}: run scripts/packages test (or set TANDEM_MYSQL56=no to do without)")
     return home
