@@ -48,19 +48,21 @@ struct ControlSession::Impl {
     explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {}
 
     struct ExistingTrigger {
-        std::string database, table, event, timing, body, sql_mode;
+        std::string table, event, timing, statement, sql_mode;
     };
 
     std::optional<ExistingTrigger> find_trigger(const std::string &name) {
-        const auto rows = client.query("SELECT event_object_schema, event_object_table, event_manipulation, action_timing, action_statement,"
-                                       " sql_mode FROM information_schema.triggers WHERE trigger_schema = " +
+        const std::string doing = "looking for trigger \"" + name + "\"";
+        const auto rows = client.query("SELECT event_object_table, event_manipulation, action_timing, sql_mode FROM"
+                                       " information_schema.triggers WHERE trigger_schema = " +
                                            quote_text(connection.database) + " AND trigger_name = " + quote_text(name),
-                                       "looking for trigger \"" + name + "\"");
+                                       doing);
         if (rows.empty())
             return std::nullopt;
+        // The text as it was written: MySQL 5.6 shows names with backticks wrongly in information_schema.
+        const auto original = client.query("SHOW CREATE TRIGGER " + quote_name(connection.database, name), doing);
         const ControlRow &row = rows[0];
-        return ExistingTrigger{row[0].value_or(""), row[1].value_or(""), row[2].value_or(""),
-                               row[3].value_or(""), row[4].value_or(""), row[5].value_or("")};
+        return ExistingTrigger{row[0].value_or(""), row[1].value_or(""), row[2].value_or(""), original.at(0).at(2).value_or(""), row[3].value_or("")};
     }
 
     // Empty: as we would create it. Else what is wrong.
@@ -70,7 +72,7 @@ struct ControlSession::Impl {
             return "trigger \"" + trigger.name + "\" does not exist";
         if (existing->table != table.name && lower_case_names() == "0")
             return "trigger \"" + trigger.name + "\" is on table \"" + existing->table + "\"";
-        if (existing->event != trigger.event || existing->timing != "AFTER" || existing->body != trigger.body ||
+        if (existing->event != trigger.event || existing->timing != "AFTER" || !existing->statement.ends_with("FOR EACH ROW\n" + trigger.body) ||
             existing->sql_mode != trigger_sql_mode)
             return "trigger \"" + trigger.name + "\" was changed";
         return {};

@@ -138,8 +138,9 @@ struct SourceSession::Impl {
         return columns;
     }
 
-    // Under statement-based logging INSERT … SELECT would lock the application's rows; so the keys come here first by a plain
-    // consistent read and go back as literals.
+    // Keys come here by a plain consistent read and go back as literals. INSERT … SELECT would be one statement, but it holds the
+    // AUTO-INC lock of the child's outbox for its whole run (innodb_autoinc_lock_mode 1), and every write of the application to the
+    // child with it; under statement-based logging it would lock the application's rows as well.
     std::uint64_t copy_keys(const std::string &select, const core::KeyCascade &cascade, const std::string &outbox, const std::string &doing) {
         std::vector<core::Column> columns = columns_of(cascade.child, cascade.child_key_columns, doing);
         const std::size_t fields = columns.size();
@@ -477,15 +478,7 @@ std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent,
                                    quote_name(impl_->connection.database, parent.name) + " p ON " + join(parent_matches, " AND ") +
                                    " STRAIGHT_JOIN " + quote_name(impl_->connection.database, cascade.child) + " c ON " +
                                    join(child_matches, " AND ");
-        if (impl_->statement_binlog) {
-            found += impl_->copy_keys(select, cascade, child_outbox, doing);
-            continue;
-        }
-        impl_->persistently([&] { // READ COMMITTED: the selected rows are not locked
-            found += impl_->client.execute("INSERT INTO " + child_outbox + " (tandem_removes, " +
-                                               join(key_names(cascade.child_key_columns.size()), ", ") + ") " + select,
-                                           doing);
-        });
+        found += impl_->copy_keys(select, cascade, child_outbox, doing);
     }
     return found;
 }
