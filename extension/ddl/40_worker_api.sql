@@ -415,7 +415,9 @@ BEGIN
   PERFORM tandem._refuse_other_epoch(source, epoch);
   UPDATE tandem.table_state AS a
   SET state = report_table.state, reason = report_table.reason, detail = coalesce(report_table.detail, '{}'), updated_at = clock_timestamp()
-  WHERE a.table_id = report_table.table_id;
+  WHERE a.table_id = report_table.table_id
+    -- What apply has blocked (detail names the error) stays blocked until tandem.resume: the worker may not have heard of it yet.
+    AND NOT (a.state = 'blocked' AND a.detail ? 'sqlstate' AND report_table.state IN ('backfilling', 'syncing'));
   PERFORM tandem._requests_changed();
 END
 $$;

@@ -107,7 +107,7 @@ CREATE VIEW tandem.pg_stat_tandem_worker AS
   SELECT s.name AS source, CASE WHEN l.expires_at > clock_timestamp() THEN l.holder END AS leader, l.epoch,
          CASE WHEN l.expires_at > '-infinity' THEN l.expires_at END AS lease_expires,
          (SELECT count(DISTINCT w.worker) FROM tandem._stats_sessions() AS w) AS workers, c.version,
-         coalesce(c.fetch_us, 0) / 1000.0 AS fetch_ms, coalesce(c.copy_us, 0) / 1000.0 AS copy_ms, coalesce(c.delete_us, 0) / 1000.0 AS delete_ms,
+         coalesce(c.fetch_us, 0) / 1000.0::double precision AS fetch_ms, coalesce(c.copy_us, 0) / 1000.0::double precision AS copy_ms, coalesce(c.delete_us, 0) / 1000.0::double precision AS delete_ms,
          coalesce(c.polls, 0) AS polls, coalesce(c.reconnects, 0) AS reconnects, nullif(c.rss_kb, 0) AS rss_kb, c.reported_at AS last_report
   FROM tandem.source AS s LEFT JOIN tandem.lease AS l USING (source_id) LEFT JOIN tandem._stats_sources() AS c USING (source_id);
 COMMENT ON VIEW tandem.pg_stat_tandem_worker IS 'one row for each source: the tandem-sync worker that leads it; counters since the start of the server or tandem.reset_stats';
