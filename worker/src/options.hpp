@@ -1,0 +1,43 @@
+// Command line, environment and configuration file of tandem-sync, in this order of precedence (docs/tandem-sync.md).
+#pragma once
+
+#include "log.hpp"
+
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace tandem {
+
+enum class Command { help, run, check, status, version };
+
+struct Options {
+    Command command = Command::help;
+    std::string help; // text for Command::help
+    std::string postgres;
+    std::vector<std::string> sources;
+    log::Level log_level = log::Level::info;
+    log::Format log_format = log::Format::logfmt;
+    // check, before the source is added
+    std::string server, database, mapping_role, metadata_database, tls;
+};
+
+// What the user wrote cannot be used. Exit code 2.
+class UsageError : public std::runtime_error {
+  public:
+    explicit UsageError(const std::string &message, std::string hint = {}) : std::runtime_error(message), hint_(std::move(hint)) {}
+    const std::string &hint() const { return hint_; }
+
+  private:
+    std::string hint_;
+};
+
+using Environment = std::map<std::string, std::string>;
+
+Environment tandem_environment(char **environ_block); // the variables whose names begin with TANDEM_
+
+// `arguments` without the program's name. Reads the configuration file if one is named. Throws UsageError.
+Options parse_options(const std::vector<std::string> &arguments, const Environment &environment);
+
+} // namespace tandem

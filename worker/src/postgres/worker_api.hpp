@@ -1,0 +1,92 @@
+// Typed calls of the worker-facing functions of the extension (docs/protocol.md section 5), on one session.
+// Not thread-safe: one owner thread.
+#pragma once
+
+#include "core/types.hpp"
+#include "postgres/session.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tandem::postgres {
+
+using Millis = std::chrono::milliseconds;
+
+struct Settings {
+    Millis lease_ttl{10000};
+    std::int64_t batch_rows = 20000;
+    std::int64_t batch_bytes = 16 * 1024 * 1024;
+    Millis poll_min{2};
+    Millis poll_max{250};
+    int pipeline_depth = 3;
+    unsigned source_lock_timeout_ms = 2000;
+};
+Settings parse_settings(const std::string &json_text);
+
+struct SourceRow {
+    core::SourceConnection connection; // password resolved
+    std::string hash;                  // changes when any part of the connection changes
+};
+
+struct WaitResult {
+    std::vector<std::int64_t> acked;
+    bool fenced = false;
+    std::int64_t generation = 0;
+    bool requests = false;
+    std::int64_t barrier = 0;
+};
+
+struct Request {
+    std::int64_t request_id = 0;
+    int table_id = 0;
+    std::vector<std::string> key;
+    int flags = 0;
+};
+
+struct Question {
+    std::int64_t question_id = 0;
+    nlohmann::json question;
+};
+
+class WorkerApi {
+  public:
+    // Connects and says hello: throws core::Error (55000) when the extension is of another version.
+    WorkerApi(const std::string &conninfo, const std::string &role_of_session, const std::string &holder, Abandon abandon = {});
+
+    const Settings &settings() const { return settings_; } // as hello gave them
+    Settings reload_settings();
+    Session &session() { return session_; }
+
+    std::vector<SourceRow> sources(); // a source whose password reference cannot be resolved is left out, with an error in the log
+    core::SourceConnection server(const std::string &server, const std::string &database, const std::string &mapping_role);
+
+    std::optional<std::int64_t> acquire_lease(int source_id, const std::string &holder);
+    bool renew_lease(int source_id, const std::string &holder, std::int64_t epoch);
+    void release_lease(int source_id, const std::string &holder, std::int64_t epoch);
+
+    std::vector<core::TableConfig> tables(int source_id);
+    // In the transaction that COPY began; commits it.
+    void submit_batch(std::int64_t batch_id, int source_id, std::int64_t epoch, std::int64_t rows, std::int64_t bytes, std::int64_t fetch_us,
+                      const std::optional<std::string> &backfill);
+    WaitResult wait_events(int source_id, std::int64_t epoch, std::int64_t seen_generation, Millis timeout);
+    void finish_batches(const std::vector<std::int64_t> &batch_ids);
+    std::vector<Request> take_requests(int source_id, int limit);
+    void finish_requests(const std::vector<std::int64_t> &ids);
+    void report_table(int table_id, std::int64_t epoch, const std::string &state, const std::string &reason, const nlohmann::json &detail);
+    void forget_table(int table_id, std::int64_t epoch);
+    void reached_barrier(int source_id, std::int64_t epoch, std::int64_t barrier);
+    void report_stats(int source_id, std::int64_t epoch, const nlohmann::json &stats);
+
+    std::optional<Question> next_question(Millis timeout);
+    void answer(std::int64_t question_id, int seq, const nlohmann::json &payload, bool last, const nlohmann::json &error = nullptr);
+
+  private:
+    Session session_;
+    Settings settings_;
+};
+
+} // namespace tandem::postgres

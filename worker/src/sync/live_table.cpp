@@ -1,0 +1,99 @@
+#include "sync/live_table.hpp"
+
+#include <algorithm>
+
+namespace tandem::sync {
+namespace {
+
+Stage stage_of_running(const core::TableConfig &config) {
+    if (config.state == "blocked")
+        return Stage::blocked;
+    if (config.state == "backfilling" || config.state == "syncing")
+        return config.backfill_done ? Stage::syncing : Stage::backfilling;
+    // Registered, capturing, and paused before: capture is looked at, and made whole where it is not.
+    return Stage::capturing;
+}
+
+Stage stage_of(const core::TableConfig &config) {
+    if (config.desired_state == "running")
+        return stage_of_running(config);
+    if (config.desired_state == "paused")
+        return config.state == "blocked" ? Stage::blocked : Stage::paused;
+    return config.desired_state == "dropped" ? Stage::dropping : Stage::idle;
+}
+
+bool cascades_between(const LiveTable &parent, const LiveTable &child) {
+    return std::ranges::find(child.config.cascade_parents, parent.config.name) != child.config.cascade_parents.end();
+}
+
+} // namespace
+
+LiveTable make_live_table(core::TableConfig config) {
+    LiveTable table;
+    table.stage = stage_of(config);
+    table.cursor = config.backfill_cursor;
+    table.chunk_end_sent = table.backfill_done = config.backfill_done;
+    const bool once_captured = config.backfill_done || !config.backfill_cursor.empty();
+    table.captured = config.state == "backfilling" || config.state == "syncing" || (once_captured && config.state != "registered");
+    // Not yet proven again: the keeper looks first.
+    if (table.stage == Stage::capturing)
+        table.captured = false;
+    table.reported_state = config.state;
+    table.config = std::move(config);
+    return table;
+}
+
+void take_config(LiveTable &table, core::TableConfig config) {
+    const bool asked_again = config.desired_state == "running" && (config.state == "registered" || config.state == "capturing");
+    const bool was_paused = table.stage == Stage::paused || table.stage == Stage::idle;
+    if (config.desired_state == "dropped") {
+        table.stage = Stage::dropping;
+    } else if (config.desired_state == "paused") {
+        if (table.stage != Stage::blocked)
+            table.stage = Stage::paused;
+    } else if (config.desired_state == "running") {
+        if (was_paused || (asked_again && table.stage != Stage::capturing)) {
+            table.stage = config.state == "blocked" ? Stage::blocked : Stage::capturing;
+            table.captured = table.captured && table.stage != Stage::capturing;
+            table.unreadable = false;
+            table.needs_reset = false;
+            table.blocking_reason.clear();
+        }
+    } else {
+        table.stage = Stage::idle;
+    }
+    table.reported_state = config.state;
+    table.config = std::move(config);
+}
+
+std::vector<const LiveTable *> relatives(const LiveTable &table, const std::vector<LiveTable *> &all) {
+    std::vector<const LiveTable *> found{&table};
+    for (std::size_t i = 0; i < found.size(); ++i)
+        for (const LiveTable *other : all)
+            if (other->config.desired_state == "running" && (cascades_between(*found[i], *other) || cascades_between(*other, *found[i])) &&
+                std::ranges::find(found, other) == found.end())
+                found.push_back(other);
+    return found;
+}
+
+const char *name_of(Stage stage) {
+    switch (stage) {
+    case Stage::idle:
+        return "registered";
+    case Stage::capturing:
+        return "capturing";
+    case Stage::backfilling:
+        return "backfilling";
+    case Stage::syncing:
+        return "syncing";
+    case Stage::paused:
+        return "paused";
+    case Stage::blocked:
+        return "blocked";
+    case Stage::dropping:
+        break;
+    }
+    return "dropping";
+}
+
+} // namespace tandem::sync

@@ -1,0 +1,104 @@
+// The pump of one source: moves keys and rows from the outboxes to tandem.queue and deletes the events once they are applied.
+// Models: docs/model/a_pump.pml (variant V_PIPELINE) and docs/model/b2_ordered.pml; steps carry the models' names.
+//
+// One thread owns everything here. One session on the old side reads and deletes (invariant I1: ids die with the session that read
+// them); one session on PostgreSQL copies, submits and waits, under an epoch that was taken by that very session (I4). When either is
+// lost, run() throws, all memory of events is gone with the object (forget), and the owner starts another pump under another epoch.
+#pragma once
+
+#include "postgres/worker_api.hpp"
+#include "sync/barrier.hpp"
+#include "sync/batch.hpp"
+#include "sync/capture_keeper.hpp"
+#include "sync/lease.hpp"
+#include "sync/live_table.hpp"
+#include "sync/stats.hpp"
+#include "sync/stop.hpp"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+
+namespace tandem::sync {
+
+class Pump {
+  public:
+    enum class Outcome { stopped, fenced };
+
+    Pump(std::string conninfo, postgres::SourceRow source, LeaseKeeper &leases, const Stop &stop, std::int64_t reconnects);
+    ~Pump();
+    Pump(const Pump &) = delete;
+    Pump &operator=(const Pump &) = delete;
+
+    // Waits for the lease, then pumps until told to stop or the lease is lost. Throws core::Error when a session is lost.
+    Outcome run();
+
+    bool led() const { return lease_ != nullptr; } // got the lease at some time: the owner may reset its backoff
+
+    static constexpr Millis stop_grace{5000}; // how long a stopping pump waits for the apply of what is in flight
+
+  private:
+    // pump.cpp
+    bool bump_epoch();
+    bool gave_up() const;
+    Outcome loop();
+    Millis pause_length(bool worked);
+    bool await_journal(Millis timeout);
+    void delete_exact(const std::vector<std::int64_t> &acked);
+    void drain();
+    void report_stats(bool now);
+
+    // pump_copy.cpp
+    bool copy_live_batch();
+    bool copy_chunk_batch();
+    bool copy_reset_batch();
+    std::vector<LiveTable *> tables_with_events(bool all);
+    bool backfills_now(const LiveTable &table) const;
+    void submit(postgres::CopyWriter &writer, Batch batch, Clock::time_point started, const std::optional<std::string> &backfill);
+    core::IdSet ids_in_flight(int table_id) const;
+    bool everything_syncs() const;
+
+    // pump_tables.cpp
+    void load_tables();
+    void advance_tables();
+    void take_capture_news();
+    void advance(LiveTable &table);
+    void wish_capture(const LiveTable &table);
+    void lose_capture(LiveTable &table, const std::string &reason);
+    void block(LiveTable &table, const std::string &reason);
+    void report(LiveTable &table, Stage stage, const std::string &reason = {});
+    void chunk_acknowledged(const Batch &batch);
+    void move_requests();
+    void insert_requests(LiveTable &table, const std::vector<postgres::Request> &requests);
+    LiveTable *find(int table_id);
+    bool in_flight(int table_id) const;
+    std::vector<LiveTable *> all_tables();
+    std::int64_t next_batch_id() { return (epoch_ << 32) | ++batches_; }
+
+    const std::string conninfo_;
+    const postgres::SourceRow row_;
+    LeaseKeeper &leases_;
+    const Stop &stop_;
+
+    std::unique_ptr<postgres::WorkerApi> api_;
+    std::unique_ptr<mysql::SourceSession> source_;
+    std::shared_ptr<Lease> lease_;
+    std::unique_ptr<CaptureKeeper> capture_;
+    postgres::Settings settings_;
+    std::int64_t epoch_ = 0;
+    std::int64_t batches_ = 0;
+    std::int64_t generation_ = -1;
+    std::optional<Clock::time_point> stopping_since_;
+
+    std::map<int, LiveTable> tables_;
+    std::deque<Batch> in_flight_; // in order of submission
+    std::size_t turn_ = 0;        // which table comes first in the next batch, and which is backfilled next
+    PollSchedule schedule_;
+    Barrier barrier_;
+    PumpStats stats_;
+    Clock::time_point pinged_{};
+};
+
+} // namespace tandem::sync

@@ -1,0 +1,116 @@
+#include "sync/questions.hpp"
+
+#include "core/backoff.hpp"
+#include "core/error.hpp"
+#include "core/secret.hpp"
+#include "log.hpp"
+#include "mysql/control_session.hpp"
+#include "sync/failpoint.hpp"
+
+#include <memory>
+
+namespace tandem::sync {
+
+using core::Error;
+using nlohmann::json;
+
+namespace {
+
+std::string text_of(const json &object, const char *name) {
+    const auto found = object.find(name);
+    return found == object.end() || found->is_null() ? std::string() : found->get<std::string>();
+}
+
+// The functions send the connection themselves, as a source added in the same transaction cannot be seen from here.
+core::SourceConnection connection_for(postgres::WorkerApi &api, const json &question) {
+    if (question.contains("server") && !question["server"].is_null()) {
+        core::SourceConnection connection =
+            api.server(question.at("server").get<std::string>(), question.at("database").get<std::string>(), text_of(question, "mapping_role"));
+        if (const std::string metadata = text_of(question, "metadata_database"); !metadata.empty())
+            connection.metadata_database = metadata;
+        if (const std::string tls = text_of(question, "tls"); !tls.empty())
+            connection.tls = tls;
+        if (const std::string reference = text_of(question, "password_ref"); !reference.empty())
+            connection.password = core::resolve_password(reference);
+        return connection;
+    }
+    const int source_id = question.at("source_id").get<int>();
+    for (const postgres::SourceRow &row : api.sources())
+        if (row.connection.source_id == source_id)
+            return row.connection;
+    throw Error(core::Side::new_side, "42704", "source " + std::to_string(source_id) + " does not exist or cannot be used", false);
+}
+
+json error_json(const Error &error) {
+    json object = {{"sqlstate", error.sqlstate().size() == 5 ? error.sqlstate() : "XX000"}, {"message", error.what()}};
+    if (error.side() == core::Side::old_side && error.native_code != 0)
+        object["detail"] = "The old side's error number is " + std::to_string(error.native_code) + ".";
+    if (!error.hint().empty())
+        object["hint"] = error.hint();
+    return object;
+}
+
+} // namespace
+
+QuestionServer::QuestionServer(std::string conninfo, std::string holder, const Stop &stop)
+    : conninfo_(std::move(conninfo)), holder_(std::move(holder)), stop_(stop), thread_([this] { run(); }) {}
+
+QuestionServer::~QuestionServer() { thread_.join(); }
+
+void QuestionServer::answer(postgres::WorkerApi &api, const postgres::Question &question) {
+    const std::string kind = text_of(question.question, "kind");
+    try {
+        failpoint("question:before_answer");
+        std::vector<json> rows;
+        if (kind == "ping") {
+            rows.push_back(json::object());
+        } else if (kind == "connect") {
+            mysql::ControlSession session(connection_for(api, question.question));
+            rows.push_back(session.server_facts());
+        } else if (kind == "describe") {
+            mysql::ControlSession session(connection_for(api, question.question));
+            rows = session.describe(question.question.value("tables", std::vector<std::string>{}), text_of(question.question, "pattern"));
+        } else {
+            throw Error(core::Side::worker, "0A000", "tandem-sync does not know how to answer \"" + kind + "\"", false);
+        }
+        int seq = 0;
+        for (const json &row : rows) {
+            const bool last = static_cast<std::size_t>(seq) + 1 == rows.size();
+            api.answer(question.question_id, seq++, row, last);
+        }
+        if (rows.empty())
+            api.answer(question.question_id, 0, nullptr, true);
+    } catch (const core::SessionLost &lost) {
+        if (lost.side() == core::Side::new_side)
+            throw;
+        api.answer(question.question_id, 0, nullptr, true, error_json(lost));
+    } catch (const Error &error) {
+        log::info("question answered with an error", {{"kind", kind}, {"sqlstate", error.sqlstate()}, {"error", error.what()}});
+        api.answer(question.question_id, 0, nullptr, true, error_json(error));
+    } catch (const json::exception &error) {
+        api.answer(question.question_id, 0, nullptr, true,
+                   error_json(Error(core::Side::worker, "22023", std::string("question cannot be read: ") + error.what(), false)));
+    }
+}
+
+void QuestionServer::run() {
+    core::Backoff backoff(Millis(200), Millis(5000));
+    std::unique_ptr<postgres::WorkerApi> api;
+    while (!stop_.requested()) {
+        try {
+            if (!api)
+                api = std::make_unique<postgres::WorkerApi>(conninfo_, "questions", holder_, [this] { return stop_.requested(); });
+            if (const auto question = api->next_question(Millis(5000)))
+                answer(*api, *question);
+            backoff.reset();
+        } catch (const std::exception &error) {
+            api.reset();
+            if (stop_.requested())
+                return;
+            log::warning("question session lost", {{"error", error.what()}});
+            stop_.wait_for(backoff.next());
+        }
+    }
+}
+
+} // namespace tandem::sync
