@@ -168,7 +168,7 @@ json triggers_of(ControlClient &client, const std::string &database, const std::
 json innodb_number(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
     std::string ignored;
     const std::string view = !version.mariadb && version.number >= 80000 ? "innodb_tables" : "innodb_sys_tables";
-    if (client.probe("SELECT 1 FROM information_schema." + view + " LIMIT 0", ignored) != 0)
+    if (client.probe("SELECT 1 FROM information_schema." + view + " LIMIT 1", ignored) != 0)
         return nullptr;
     const auto rows = client.query("SELECT table_id FROM information_schema." + view + " WHERE name = " + quote_text(database + "/" + table),
                                    "reading the identity of table \"" + table + "\"");
