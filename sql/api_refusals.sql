@@ -18,7 +18,7 @@ SELECT tandem.add_table('shop', 'bad_prefix_key');
 -- What only other servers and users show: the checks on descriptions made by hand.
 CREATE FUNCTION refuse(change jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  source tandem.source := tandem._source('shop');
+  source tandem.source := tandem._source_named('shop');
 BEGIN
   PERFORM tandem._refuse_unmovable(source, tandem._describe_one(source, 'orgs') || change);
 END
@@ -46,6 +46,8 @@ SELECT tandem.add_table('shop', 'orgs', 'split') IS NOT NULL AS added;
 SELECT tandem.add_table('shop', 'orgs', 'split');
 SELECT tandem.add_table('shop', 'pairs', 'split');
 SELECT tandem.drop_table('orgs');
+SELECT tandem.add_table('shop', 'orgs', 'pg_class');
+SELECT tandem.add_table('shop', 'orgs', 'tandem.source');
 CREATE TEMPORARY TABLE passing (id integer PRIMARY KEY, name text);
 SELECT tandem.add_table('shop', 'orgs', 'passing');
 CREATE UNLOGGED TABLE risky (id integer PRIMARY KEY, name text);

@@ -7,8 +7,8 @@ SELECT tandem.add_source('shop', 'old', 'shop') > 0 AS added;
 -- The default mapping of every type.
 SELECT tandem.add_table('shop', 'kinds') IS NOT NULL AS added;
 \d kinds
-SELECT name, mysql_type, image_type, nullable FROM tandem.source_column JOIN tandem.source_table AS t USING (table_id)
-WHERE t.name = 'kinds' ORDER BY ordinal LIMIT 3;
+SELECT c.name, c.mysql_type, c.image_type, c.nullable FROM tandem.source_column AS c JOIN tandem.source_table AS t USING (table_id)
+WHERE t.name = 'kinds' ORDER BY c.ordinal LIMIT 3;
 
 -- Key, identity, defaults, indexes, comments.
 SELECT tandem.add_table('shop', 'users') IS NOT NULL AS added;
@@ -26,7 +26,7 @@ SELECT tandem.drop_source('shop', cascade => true);
 DROP TABLE users, kinds, orgs, pairs, "Odd Name's";
 
 SELECT tandem.add_source('shop', 'old', 'shop') > 0 AS added;
-SELECT table_name, target FROM tandem.add_tables('shop', '%rs%');
+SELECT table_name, target FROM tandem.add_tables('shop', '%r%s');
 -- Nothing of it is left when one of them cannot be moved.
 SELECT table_name FROM tandem.add_tables('shop', 'b%');
 SELECT count(*) FROM tandem.tables WHERE "table" LIKE 'b%';

@@ -16,7 +16,7 @@ CREATE TABLE original AS SELECT outbox FROM tandem.source_table;
 SET client_min_messages = warning;
 SELECT name, server, database, tables FROM tandem.sources;
 SELECT source, "table", target, desired_state, state, key_columns, mapping FROM tandem.tables ORDER BY 2;
-SELECT name, image_type FROM tandem.source_column JOIN tandem.source_table AS t USING (table_id) ORDER BY table_id, ordinal;
+SELECT t.name, c.name, c.image_type FROM tandem.source_column AS c JOIN tandem.source_table AS t USING (table_id) ORDER BY 1, c.ordinal;
 SELECT count(*) AS outboxes_in_common FROM original JOIN tandem.source_table USING (outbox);
 SELECT count(*) FROM tandem.table_state;
 -- The next number is free.

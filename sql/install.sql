@@ -6,11 +6,12 @@ SET client_min_messages = warning;
 CREATE ROLE tandem_monitor LOGIN;
 CREATE EXTENSION pg_tandem CASCADE;
 DROP ROLE tandem_monitor;
+CREATE EXTENSION mysql_fdw;
 
 -- Objects made beforehand are not taken over.
 CREATE SCHEMA tandem;
 CREATE TABLE tandem.source (trap integer);
-CREATE EXTENSION pg_tandem CASCADE;
+CREATE EXTENSION pg_tandem;
 DROP SCHEMA tandem CASCADE;
 
 -- A hostile search_path changes nothing.
@@ -19,7 +20,7 @@ CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAIS
 CREATE FUNCTION evil.equal(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'caught'; END $$;
 CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.equal);
 SET search_path = evil, pg_catalog, public;
-CREATE EXTENSION pg_tandem CASCADE;
+CREATE EXTENSION pg_tandem;
 RESET search_path;
 DROP SCHEMA evil CASCADE;
 

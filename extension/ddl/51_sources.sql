@@ -144,13 +144,13 @@ $$;
 COMMENT ON FUNCTION tandem.add_source(text, name, text, text, text, text) IS
   'makes an old MySQL or MariaDB database known, after connecting to it; returns its source_id';
 
-CREATE FUNCTION tandem._source(name text) RETURNS tandem.source
+CREATE FUNCTION tandem._source_named(name text) RETURNS tandem.source
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   source tandem.source;
 BEGIN
-  SELECT s.* INTO source FROM tandem.source AS s WHERE s.name = _source.name;
+  SELECT s.* INTO source FROM tandem.source AS s WHERE s.name = _source_named.name;
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('source "%s" does not exist', name),
       HINT = 'Make it known with tandem.add_source; the view tandem.sources lists what there is.';
@@ -158,4 +158,4 @@ BEGIN
   RETURN source;
 END
 $$;
-COMMENT ON FUNCTION tandem._source(text) IS 'source of that name, or an error';
+COMMENT ON FUNCTION tandem._source_named(text) IS 'source of that name, or an error';

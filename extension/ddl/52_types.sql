@@ -60,7 +60,7 @@ AS $$
     WHEN to_type = 'text'::regtype THEN 'all'
     -- Assignment to varchar(n) cuts off trailing spaces without an error.
     WHEN to_type = 'varchar'::regtype THEN
-      CASE WHEN to_mod = -1 OR coalesce(longest, from_mod - 4) <= to_mod - 4 THEN 'all' ELSE 'changes' END
+      CASE WHEN to_mod = -1 OR coalesce(longest, nullif(from_mod, -1) - 4) <= to_mod - 4 THEN 'all' ELSE 'changes' END
     WHEN to_type IN ('char'::regtype, '"char"'::regtype, 'name'::regtype) THEN 'changes'
     WHEN (SELECT t.typtype = 'e' FROM pg_type AS t WHERE t.oid = to_type) THEN 'errors'
   END

@@ -15,6 +15,9 @@ BEGIN
                        CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
                                       WHEN 'S' THEN 'sequence' ELSE 'relation that holds no rows' END),
       HINT = 'A target is a table or a partitioned table of this database.';
+  ELSIF c.relnamespace IN ('pg_catalog'::regnamespace, 'tandem'::regnamespace) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('target %s is a system table', target),
+      HINT = 'A target is a table of the application.';
   ELSIF c.relispartition THEN
     RAISE EXCEPTION USING
       ERRCODE = 'wrong_object_type',
@@ -69,7 +72,7 @@ BEGIN
       ERRCODE = 'invalid_table_definition',
       MESSAGE = format('target %s has no unique index on exactly the key columns', target),
       DETAIL = 'It must be valid, not deferrable, and without predicate or expressions.',
-      HINT = (SELECT format('ALTER TABLE %s ADD PRIMARY KEY (%s);', target, string_agg(quote_ident(k.target), ', ' ORDER BY k.position))
+      HINT = (SELECT format('ALTER TABLE %s ADD PRIMARY KEY (%s);', _target_key.target, string_agg(quote_ident(k.target), ', ' ORDER BY k.position))
               FROM (SELECT DISTINCT ON (o.position) m.target, o.position
                     FROM unnest(key) WITH ORDINALITY AS o(name, position) JOIN unnest(mapping) AS m ON m.source_column = o.name
                     ORDER BY o.position, m.target) AS k);
@@ -80,16 +83,24 @@ $$;
 COMMENT ON FUNCTION tandem._target_key(regclass, text[], tandem.mapped_column[]) IS
   'target columns of the old key, in its order, covered by a unique index; error when there is none';
 
+CREATE FUNCTION tandem._refuse_unknown_policy(on_existing text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF on_existing IS NULL OR on_existing NOT IN ('error', 'keep', 'truncate') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_existing "%s" is not known', on_existing),
+      HINT = 'Use error, keep or truncate.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_unknown_policy(text) IS 'error unless on_existing is one of error, keep, truncate';
+
 CREATE FUNCTION tandem._prepare_rows(target regclass, on_existing text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   filled boolean;
 BEGIN
-  IF on_existing NOT IN ('error', 'keep', 'truncate') THEN
-    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_existing "%s" is not known', on_existing),
-      HINT = 'Use error, keep or truncate.';
-  END IF;
   EXECUTE format('SELECT EXISTS (SELECT FROM %s)', target) INTO filled;
   IF filled AND on_existing = 'error' THEN
     RAISE EXCEPTION USING
@@ -161,12 +172,12 @@ BEGIN
       HINT = 'Create the target under a shorter name and give it as target.';
   ELSIF schema_name IS NULL THEN
     RAISE EXCEPTION USING
-      ERRCODE = 'undefined_schema',
+      ERRCODE = 'invalid_schema_name',
       MESSAGE = 'no schema has been selected to create the target in',
       HINT = 'Give target_schema, or set search_path to an existing schema.';
   ELSIF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = schema_name) THEN
     RAISE EXCEPTION USING
-      ERRCODE = 'undefined_schema',
+      ERRCODE = 'invalid_schema_name',
       MESSAGE = format('schema "%s" does not exist', schema_name),
       HINT = format('CREATE SCHEMA %I;', schema_name);
   END IF;

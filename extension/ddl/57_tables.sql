@@ -128,9 +128,12 @@ DECLARE
   created boolean := false;
   new_id integer;
 BEGIN
+  PERFORM tandem._refuse_unknown_policy(on_existing);
   PERFORM tandem._refuse_unmovable(source, description);
   key := tandem._choose_key(description);
-  target := coalesce(target, to_regclass(format('%I.%I', target_schema, description ->> 'table')));
+  IF target IS NULL AND target_schema IS NOT NULL THEN
+    target := to_regclass(format('%I.%I', target_schema, description ->> 'table'));
+  END IF;
   PERFORM tandem._refuse_known(source, description ->> 'table', target);
   PERFORM tandem._make_shape(description);
   IF target IS NULL THEN
@@ -164,7 +167,7 @@ CREATE FUNCTION tandem.add_table(
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  from_source tandem.source := tandem._source(source);
+  from_source tandem.source := tandem._source_named(source);
 BEGIN
   columns := coalesce(columns, '{}');
   PERFORM tandem._refuse_malformed_columns(columns);
@@ -205,7 +208,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-  from_source tandem.source := tandem._source(source);
+  from_source tandem.source := tandem._source_named(source);
   descriptions jsonb[] := ARRAY(SELECT d FROM tandem._describe(from_source, jsonb_build_object('pattern', add_tables.pattern)) AS d);
   description jsonb;
   new_id integer;
@@ -282,7 +285,7 @@ CREATE FUNCTION tandem.drop_source(name text, cascade boolean DEFAULT false) RET
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  dropped tandem.source := tandem._source(name);
+  dropped tandem.source := tandem._source_named(name);
   tables text;
 BEGIN
   SELECT string_agg(t.name, ', ' ORDER BY t.name) INTO tables
