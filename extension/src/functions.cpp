@@ -123,8 +123,8 @@ Datum tandem_report_worker_stats(PG_FUNCTION_ARGS) {
     report.delete_us = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
     report.polls = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT64(4);
     report.reconnects = PG_ARGISNULL(5) ? 0 : PG_GETARG_INT64(5);
-    report.rss_kb = PG_ARGISNULL(6) ? 0 : PG_GETARG_INT64(6);
-    report.version = PG_ARGISNULL(7) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(7));
+    report.rss_kb = PG_ARGISNULL(6) ? -1 : PG_GETARG_INT64(6);
+    report.version = PG_ARGISNULL(7) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(7));
     if (!PG_ARGISNULL(0))
         tandem::stats_worker_reported(PG_GETARG_INT32(0), report);
     PG_RETURN_VOID();

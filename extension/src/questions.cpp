@@ -201,10 +201,10 @@ pg_noinline void await_answer(const QuestionSlot *slot, std::int64_t timeout_ms,
                 refuse_without_worker(workers);
         }
         if (now >= deadline)
-            ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-                            errmsg("no answer from the old side within %.1f s", static_cast<double>(timeout_ms) / 1000),
-                            view.state == QuestionState::asked ? errdetail("The worker is busy with other questions.")
-                                                               : errdetail("The worker has taken the question and is silent."),
+            ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("no answer from the old side within " INT64_FORMAT " ms", timeout_ms),
+                            view.state == QuestionState::asked
+                                ? errdetail("No session of a worker has taken the question: they may be busy with others.")
+                                : errdetail("A worker has taken the question and is silent."),
                             errhint("Raise tandem.question_timeout, or look at the worker's log.")));
         const TimestampTz wake = view.state == QuestionState::asked ? Min(deadline, TimestampTzPlusMilliseconds(now, 1000)) : deadline;
         wait_for_move(database, moves, wake, false);

@@ -160,8 +160,11 @@ void stats_worker_reported(int source_id, const WorkerReport &report) {
     add(&stats->delete_us, report.delete_us);
     add(&stats->polls, report.polls);
     add(&stats->reconnects, report.reconnects);
-    pg_atomic_write_u64(&stats->rss_kb, static_cast<std::uint64_t>(report.rss_kb));
+    if (report.rss_kb >= 0)
+        pg_atomic_write_u64(&stats->rss_kb, static_cast<std::uint64_t>(report.rss_kb));
     note_time(&stats->reported_at);
+    if (report.version == nullptr)
+        return;
     LWLockAcquire(shared_lock(), LW_EXCLUSIVE);
     strlcpy(slot->worker_version, report.version, sizeof slot->worker_version);
     LWLockRelease(shared_lock());

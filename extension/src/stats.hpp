@@ -35,8 +35,8 @@ struct WorkerReport {
     std::int64_t delete_us = 0;
     std::int64_t polls = 0;
     std::int64_t reconnects = 0;
-    std::int64_t rss_kb = 0;
-    const char *version = "";
+    std::int64_t rss_kb = -1;        // -1: not told this time
+    const char *version = nullptr;   // nullptr: not told this time
 };
 void stats_table_reported(int table_id, const TableReport &report);
 void stats_worker_reported(int source_id, const WorkerReport &report);
