@@ -102,7 +102,8 @@ TEST(Encode, DatesAndTimes) {
     CivilTime time = at(0, 0, 0, 838, 59, 59);
     time.negative = true;
     EXPECT_EQ(hex(field([&](std::string &out) { return enc::interval(out, time); })), "fffffd40c230c6400000000000000000");
-    for (const CivilTime &bad : {at(0, 0, 0), at(2024, 0, 1), at(2024, 1, 0), at(0, 5, 1), at(2024, 2, 30), at(1900, 2, 29), at(2024, 13, 1)}) {
+    for (const CivilTime &bad :
+         {at(0, 0, 0), at(2024, 0, 1), at(2024, 1, 0), at(0, 5, 1), at(2024, 2, 30), at(1900, 2, 29), at(2024, 13, 1)}) {
         EXPECT_EQ(refused([&](std::string &out) { return enc::date(out, bad); }), "22008");
         EXPECT_EQ(refused([&](std::string &out) { return enc::timestamp(out, bad); }), "22008");
     }

@@ -79,7 +79,8 @@ TEST(Capture, UpdateTriggerComparesTextAsBytes) {
     EXPECT_NE(all[1].body.find("NOT (CAST(OLD.`co``de` AS BINARY) <=> CAST(NEW.`co``de` AS BINARY))"), std::string::npos);
     EXPECT_NE(all[1].body.find("NOT (OLD.`org` <=> NEW.`org`)"), std::string::npos);
     EXPECT_NE(all[2].body.find("VALUES (1, OLD.`id`, OLD.`co``de`)"), std::string::npos);
-    EXPECT_NE(create_outbox(source, table).find("k2 varchar(9) CHARACTER SET `latin1` COLLATE `latin1_swedish_ci` NULL"), std::string::npos);
+    EXPECT_NE(create_outbox(source, table).find("k2 varchar(9) CHARACTER SET `latin1` COLLATE `latin1_swedish_ci` NULL"),
+              std::string::npos);
 }
 
 TEST(TableConfig, ReadsTheContractsExampleAndRefusesLess) {

@@ -180,12 +180,14 @@ bool parse_civil(std::string_view text, bool with_time, CivilTime &value) {
     if (!with_time)
         return copy.size() == 10;
     int time_used = 0;
-    if (std::sscanf(copy.c_str() + used, "%*1[ T]%2d:%2d:%2d%n", &value.hour, &value.minute, &value.second, &time_used) != 3 || time_used != 9)
+    if (std::sscanf(copy.c_str() + used, "%*1[ T]%2d:%2d:%2d%n", &value.hour, &value.minute, &value.second, &time_used) != 3 ||
+        time_used != 9)
         return false;
     std::string fraction = copy.substr(19);
     if (fraction.empty())
         return true;
-    if (fraction[0] != '.' || fraction.size() < 2 || fraction.size() > 7 || fraction.find_first_not_of("0123456789", 1) != std::string::npos)
+    if (fraction[0] != '.' || fraction.size() < 2 || fraction.size() > 7 ||
+        fraction.find_first_not_of("0123456789", 1) != std::string::npos)
         return false;
     fraction.resize(7, '0');
     value.micro = std::atoi(fraction.c_str() + 1);
@@ -205,8 +207,8 @@ std::optional<std::string> timestamptz_literal(std::string_view text) {
         return std::nullopt;
     if (offset == 0)
         return civil_literal(value); // also a zero timestamp
-    std::int64_t seconds = days_from_civil(value.year, value.month, value.day) * 86400 +
-                           (value.hour * 60 + value.minute) * 60 + value.second - offset;
+    std::int64_t seconds =
+        days_from_civil(value.year, value.month, value.day) * 86400 + (value.hour * 60 + value.minute) * 60 + value.second - offset;
     std::int64_t days = seconds / 86400;
     seconds %= 86400;
     if (seconds < 0) {
@@ -248,7 +250,8 @@ std::optional<std::string> interval_literal(std::string_view text) {
         second < 0 || second > 59)
         return std::nullopt;
     std::string fraction = copy.substr(static_cast<std::size_t>(used));
-    if (fraction.size() > 7 || (!fraction.empty() && (fraction[0] != '.' || fraction.find_first_not_of("0123456789", 1) != std::string::npos)))
+    if (fraction.size() > 7 ||
+        (!fraction.empty() && (fraction[0] != '.' || fraction.find_first_not_of("0123456789", 1) != std::string::npos)))
         return std::nullopt;
     fraction.resize(7, '0');
     const std::int64_t time = (static_cast<std::int64_t>(hour) * 3600 + minute * 60 + second) * 1'000'000 + std::atoi(fraction.c_str() + 1);
@@ -262,8 +265,7 @@ std::optional<std::string> interval_literal(std::string_view text) {
 }
 
 std::optional<std::string> bytea_literal(std::string_view text) {
-    if (text.substr(0, 2) != "\\x" || text.size() % 2 != 0 ||
-        text.find_first_not_of("0123456789abcdefABCDEF", 2) != std::string_view::npos)
+    if (text.substr(0, 2) != "\\x" || text.size() % 2 != 0 || text.find_first_not_of("0123456789abcdefABCDEF", 2) != std::string_view::npos)
         return std::nullopt;
     return "X'" + std::string(text.substr(2)) + "'";
 }

@@ -69,7 +69,8 @@ std::string resolve_password(const std::string &reference) {
         const std::string name = reference.substr(4);
         const char *value = std::getenv(name.c_str());
         if (value == nullptr)
-            throw Error(Side::worker, "28000", "environment variable " + name + ", which holds the password, is not set for tandem-sync", false);
+            throw Error(Side::worker, "28000", "environment variable " + name + ", which holds the password, is not set for tandem-sync",
+                        false);
         return value;
     }
     throw Error(Side::worker, "22023", "password reference must be file:/path or env:NAME", false);

@@ -98,7 +98,8 @@ std::vector<Column> key_columns_of(const TableConfig &table) {
             if (column.name == name)
                 found = &column;
         if (found == nullptr)
-            throw Error(Side::worker, "42703", "key column \"" + name + "\" of table \"" + table.name + "\" is not among its columns", false);
+            throw Error(Side::worker, "42703", "key column \"" + name + "\" of table \"" + table.name + "\" is not among its columns",
+                        false);
         result.push_back(*found);
     }
     return result;

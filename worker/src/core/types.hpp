@@ -15,8 +15,8 @@ struct Column {
     std::string data_type;  // as in information_schema.DATA_TYPE, lower case
     bool is_unsigned = false;
     bool nullable = true;
-    std::string charset;   // empty for non-text
-    std::string collation; // empty for non-text
+    std::string charset;    // empty for non-text
+    std::string collation;  // empty for non-text
     std::string image_type; // PostgreSQL type that carries the value, e.g. "numeric(10,2)"
 };
 
@@ -54,7 +54,7 @@ struct SourceConnection {
     std::string host;
     unsigned port = 3306;
     std::string username;
-    std::string password; // already resolved from password_ref
+    std::string password;     // already resolved from password_ref
     std::string tls = "auto"; // auto, verify, disable
     std::string ssl_ca, ssl_capath, ssl_cert, ssl_key, ssl_cipher;
 };
@@ -67,12 +67,12 @@ class IdSet {
         std::uint64_t first;
         std::uint64_t last;
     };
-    void add(std::uint64_t id);         // any order, duplicates allowed
+    void add(std::uint64_t id); // any order, duplicates allowed
     void merge(const IdSet &other);
     bool contains(std::uint64_t id) const;
     bool empty() const { return runs_.empty(); }
     std::uint64_t count() const;
-    std::vector<Run> runs() const;      // ascending
+    std::vector<Run> runs() const; // ascending
     void clear() { runs_.clear(); }
 
   private:
@@ -81,16 +81,16 @@ class IdSet {
 
 // One changed key of a snapshot: all its events in that snapshot taken together.
 struct KeyEvent {
-    std::string key;              // key bytes, docs/protocol.md section 2
-    bool key_error = false;       // a key value that has no image (key then holds the text); becomes op X
-    int flags = 0;                // 1 and 2: see queue.flags
-    std::int64_t age_us = 0;      // oldest event, by the old side's clock
+    std::string key;         // key bytes, docs/protocol.md section 2
+    bool key_error = false;  // a key value that has no image (key then holds the text); becomes op X
+    int flags = 0;           // 1 and 2: see queue.flags
+    std::int64_t age_us = 0; // oldest event, by the old side's clock
 };
 
 struct EventSet {
     IdSet ids;
-    std::vector<KeyEvent> keys;   // distinct by key bytes, order of first event
-    bool limited = false;         // the limit was reached: there may be more events in the snapshot
+    std::vector<KeyEvent> keys; // distinct by key bytes, order of first event
+    bool limited = false;       // the limit was reached: there may be more events in the snapshot
 };
 
 // A value that PostgreSQL cannot hold as its image type; the row travels as op X.

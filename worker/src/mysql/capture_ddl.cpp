@@ -52,8 +52,9 @@ std::string guarded(const core::SourceConnection &connection, const core::TableC
            "    DECLARE failure INT DEFAULT NULL;\n"
            "    DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;\n"
            "    GET DIAGNOSTICS CONDITION 1 failure = MYSQL_ERRNO;\n"
-           "    INSERT INTO " + quote_name(connection.metadata_database, gap_table) + " (outbox, errno) VALUES (" +
-           plain_literal(table.outbox) + ", failure);\n"
+           "    INSERT INTO " +
+           quote_name(connection.metadata_database, gap_table) + " (outbox, errno) VALUES (" + plain_literal(table.outbox) +
+           ", failure);\n"
            "  END;\n" +
            work + "END";
 }
@@ -67,7 +68,8 @@ std::string create_metadata_database(const core::SourceConnection &connection) {
 }
 
 std::string create_gap_table(const core::SourceConnection &connection) {
-    return "CREATE TABLE IF NOT EXISTS " + quote_name(connection.metadata_database, gap_table) + " (\n"
+    return "CREATE TABLE IF NOT EXISTS " + quote_name(connection.metadata_database, gap_table) +
+           " (\n"
            "  gap_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,\n"
            "  outbox VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,\n"
            "  at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),\n"
@@ -86,7 +88,8 @@ std::string create_outbox(const core::SourceConnection &connection, const core::
         // Nullable and without a second index: the insert can then fail for no reason that lies in the row.
         columns += " NULL DEFAULT NULL";
     }
-    return "CREATE TABLE IF NOT EXISTS " + quote_name(connection.metadata_database, table.outbox) + " (\n"
+    return "CREATE TABLE IF NOT EXISTS " + quote_name(connection.metadata_database, table.outbox) +
+           " (\n"
            "  tandem_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,\n"
            "  tandem_removes TINYINT NOT NULL,\n"
            "  tandem_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)" +
@@ -95,7 +98,8 @@ std::string create_outbox(const core::SourceConnection &connection, const core::
 
 std::array<Trigger, 3> triggers(const core::SourceConnection &connection, const core::TableConfig &table) {
     const auto key = core::key_columns_of(table);
-    const std::string insert = "INSERT INTO " + quote_name(connection.metadata_database, table.outbox) + " " + outbox_columns(key.size()) + " VALUES ";
+    const std::string insert =
+        "INSERT INTO " + quote_name(connection.metadata_database, table.outbox) + " " + outbox_columns(key.size()) + " VALUES ";
 
     std::vector<std::string> moved;
     for (const core::Column &column : key)

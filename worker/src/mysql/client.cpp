@@ -64,7 +64,8 @@ Client::Client(const core::SourceConnection &connection) {
 
     const bool socket = is_socket(connection);
     const char *host = socket ? "localhost" : connection.host.empty() ? "127.0.0.1" : connection.host.c_str();
-    const std::string doing = "connecting to the old side at " + (socket ? connection.host : host + (":" + std::to_string(connection.port)));
+    const std::string doing =
+        "connecting to the old side at " + (socket ? connection.host : host + (":" + std::to_string(connection.port)));
     // A network "localhost" would silently become the default socket of this machine; a port was asked for.
     const unsigned protocol = socket ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP;
     set_option(mysql, MYSQL_OPT_PROTOCOL, &protocol);

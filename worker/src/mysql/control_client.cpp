@@ -25,8 +25,9 @@ sql::ConnectOptionsMap options_of(const core::SourceConnection &connection) {
     sql::ConnectOptionsMap options;
     const std::string host = connection.host.empty() ? "127.0.0.1" : connection.host;
     // "localhost" with tcp:// would be taken as the default socket; the address says what is meant.
-    options["hostName"] = is_socket(connection) ? "unix://" + host
-                                                : "tcp://" + (host == "localhost" ? "127.0.0.1" : host) + ":" + std::to_string(connection.port);
+    options["hostName"] = is_socket(connection)
+                              ? "unix://" + host
+                              : "tcp://" + (host == "localhost" ? "127.0.0.1" : host) + ":" + std::to_string(connection.port);
     options["userName"] = connection.username;
     options["password"] = connection.password;
     options["schema"] = connection.database;

@@ -23,7 +23,8 @@ class LockTimeout {
   public:
     LockTimeout(ControlClient &client, unsigned timeout_ms) : client_(client) {
         const std::string seconds = std::to_string(std::max(1U, (timeout_ms + 999) / 1000));
-        client_.execute("SET SESSION lock_wait_timeout = " + seconds + ", innodb_lock_wait_timeout = " + seconds, "setting the lock timeout");
+        client_.execute("SET SESSION lock_wait_timeout = " + seconds + ", innodb_lock_wait_timeout = " + seconds,
+                        "setting the lock timeout");
     }
     ~LockTimeout() {
         try {
@@ -62,7 +63,8 @@ struct ControlSession::Impl {
         // The text as it was written: MySQL 5.6 shows names with backticks wrongly in information_schema.
         const auto original = client.query("SHOW CREATE TRIGGER " + quote_name(connection.database, name), doing);
         const ControlRow &row = rows[0];
-        return ExistingTrigger{row[0].value_or(""), row[1].value_or(""), row[2].value_or(""), original.at(0).at(2).value_or(""), row[3].value_or("")};
+        return ExistingTrigger{row[0].value_or(""), row[1].value_or(""), row[2].value_or(""), original.at(0).at(2).value_or(""),
+                               row[3].value_or("")};
     }
 
     // Empty: as we would create it. Else what is wrong.
@@ -72,8 +74,8 @@ struct ControlSession::Impl {
             return "trigger \"" + trigger.name + "\" does not exist";
         if (existing->table != table.name && lower_case_names() == "0")
             return "trigger \"" + trigger.name + "\" is on table \"" + existing->table + "\"";
-        if (existing->event != trigger.event || existing->timing != "AFTER" || !existing->statement.ends_with("FOR EACH ROW\n" + trigger.body) ||
-            existing->sql_mode != trigger_sql_mode)
+        if (existing->event != trigger.event || existing->timing != "AFTER" ||
+            !existing->statement.ends_with("FOR EACH ROW\n" + trigger.body) || existing->sql_mode != trigger_sql_mode)
             return "trigger \"" + trigger.name + "\" was changed";
         return {};
     }
@@ -86,8 +88,8 @@ struct ControlSession::Impl {
 
     bool table_exists(const std::string &database, const std::string &table) {
         return !client
-                    .query("SELECT 1 FROM information_schema.tables WHERE table_schema = " + quote_text(database) + " AND table_name = " +
-                               quote_text(table),
+                    .query("SELECT 1 FROM information_schema.tables WHERE table_schema = " + quote_text(database) +
+                               " AND table_name = " + quote_text(table),
                            "looking for table \"" + table + "\"")
                     .empty();
     }
@@ -95,10 +97,11 @@ struct ControlSession::Impl {
     // name, type and collation of every column, one line each
     std::vector<std::string> column_lines(const std::string &database, const std::string &table) {
         std::vector<std::string> lines;
-        for (const ControlRow &row : client.query("SELECT column_name, column_type, collation_name FROM information_schema.columns WHERE"
-                                                  " table_schema = " + quote_text(database) + " AND table_name = " + quote_text(table) +
-                                                      " ORDER BY ordinal_position",
-                                                  "reading the columns of table \"" + table + "\""))
+        for (const ControlRow &row :
+             client.query("SELECT column_name, column_type, collation_name FROM information_schema.columns WHERE"
+                          " table_schema = " +
+                              quote_text(database) + " AND table_name = " + quote_text(table) + " ORDER BY ordinal_position",
+                          "reading the columns of table \"" + table + "\""))
             lines.push_back(row[0].value_or("") + " " + row[1].value_or("") + " " + row[2].value_or(""));
         return lines;
     }
@@ -144,7 +147,8 @@ struct ControlSession::Impl {
             if (error.native_code != 1235)
                 throw;
             core::Error taken(core::Side::old_side, "55000",
-                              "table \"" + table.name + "\" already has an AFTER " + trigger.event + " trigger and this server allows only one",
+                              "table \"" + table.name + "\" already has an AFTER " + trigger.event +
+                                  " trigger and this server allows only one",
                               false, "Merge the existing trigger's work elsewhere and drop it, or upgrade to MySQL 5.7 or later.");
             taken.native_code = 1235;
             throw taken;
@@ -217,7 +221,8 @@ void ControlSession::remove_capture(const core::TableConfig &table, unsigned loc
 }
 
 void ControlSession::clear_gaps(const core::TableConfig &table) {
-    impl_->client.execute("DELETE FROM " + quote_name(impl_->connection.metadata_database, gap_table) + " WHERE outbox = " + quote_text(table.outbox),
+    impl_->client.execute("DELETE FROM " + quote_name(impl_->connection.metadata_database, gap_table) +
+                              " WHERE outbox = " + quote_text(table.outbox),
                           "clearing the gaps of table \"" + table.name + "\"");
 }
 
@@ -232,10 +237,10 @@ CaptureStatus ControlSession::check_capture(const core::TableConfig &table) {
     for (const Trigger &trigger : triggers(impl_->connection, table))
         note(impl_->trigger_fault(table, trigger));
     if (impl_->table_exists(impl_->connection.metadata_database, gap_table)) {
-        const auto rows = impl_->client.query("SELECT COUNT(*) FROM (SELECT 1 FROM " +
-                                                  quote_name(impl_->connection.metadata_database, gap_table) + " WHERE outbox = " +
-                                                  quote_text(table.outbox) + " LIMIT " + count_limit + ") g",
-                                              "counting the gaps of table \"" + table.name + "\"");
+        const auto rows =
+            impl_->client.query("SELECT COUNT(*) FROM (SELECT 1 FROM " + quote_name(impl_->connection.metadata_database, gap_table) +
+                                    " WHERE outbox = " + quote_text(table.outbox) + " LIMIT " + count_limit + ") g",
+                                "counting the gaps of table \"" + table.name + "\"");
         status.gaps = std::stoull(rows.at(0).at(0).value_or("0"));
     } else {
         note(std::string("table \"") + gap_table + "\" does not exist");

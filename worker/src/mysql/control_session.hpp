@@ -11,10 +11,10 @@
 namespace tandem::mysql {
 
 struct CaptureStatus {
-    bool complete = false;       // outbox, gap table and all three triggers exist, on this table, with the text we would create
-    std::string missing;         // what is missing or different, for people
-    std::uint64_t gaps = 0;      // rows in capture_gap for this outbox (counting stops at a million)
-    std::string drift;           // how the table's own columns differ from the configuration; empty: they do not
+    bool complete = false;  // outbox, gap table and all three triggers exist, on this table, with the text we would create
+    std::string missing;    // what is missing or different, for people
+    std::uint64_t gaps = 0; // rows in capture_gap for this outbox (counting stops at a million)
+    std::string drift;      // how the table's own columns differ from the configuration; empty: they do not
 };
 
 class ControlSession {
@@ -22,7 +22,7 @@ class ControlSession {
     explicit ControlSession(const core::SourceConnection &connection);
     ~ControlSession();
 
-    nlohmann::json server_facts();                                              // answer of question "connect"
+    nlohmann::json server_facts(); // answer of question "connect"
     std::vector<nlohmann::json> describe(const std::vector<std::string> &tables, const std::string &pattern); // question "describe"
 
     // Creates what is missing of metadata database, gap table, outbox and triggers. Idempotent. DDL waits at most

@@ -32,7 +32,8 @@ std::vector<ControlRow> rows_of(ControlClient &client, const std::string &sql, c
 
 bool is_generated(const std::string &extra) {
     // DEFAULT_GENERATED (MySQL 8) is a default, not a generated column.
-    return extra.find("VIRTUAL") != std::string::npos || extra.find("STORED") != std::string::npos || extra.find("PERSISTENT") != std::string::npos;
+    return extra.find("VIRTUAL") != std::string::npos || extra.find("STORED") != std::string::npos ||
+           extra.find("PERSISTENT") != std::string::npos;
 }
 
 // MariaDB 10.2.7 shows defaults as expressions: 'abc' in quotes, NULL as a word. MySQL shows the bare value.
@@ -52,12 +53,12 @@ json default_of(const ServerVersion &version, const std::optional<std::string> &
 
 json columns_of(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
     json columns = json::array();
-    for (const ControlRow &row :
-         rows_of(client,
-                 "SELECT table_name, ordinal_position, column_name, column_type, data_type, is_nullable, character_set_name, collation_name,"
-                 " column_default, extra, column_comment, character_maximum_length FROM information_schema.columns WHERE " +
-                     condition(database, table) + " ORDER BY ordinal_position",
-                 table)) {
+    for (const ControlRow &row : rows_of(
+             client,
+             "SELECT table_name, ordinal_position, column_name, column_type, data_type, is_nullable, character_set_name, collation_name,"
+             " column_default, extra, column_comment, character_maximum_length FROM information_schema.columns WHERE " +
+                 condition(database, table) + " ORDER BY ordinal_position",
+             table)) {
         const std::string type = row[3].value_or("");
         const std::string data_type = row[4].value_or("");
         const bool is_unsigned = type.find(" unsigned") != std::string::npos;
@@ -84,11 +85,12 @@ json columns_of(ControlClient &client, const ServerVersion &version, const std::
 json keys_of(ControlClient &client, const std::string &database, const std::string &table) {
     json keys = json::array();
     bool skip = false; // a key over an expression (MySQL 8) names no column
-    for (const ControlRow &row : rows_of(client,
-                                         "SELECT table_name, index_name, non_unique, seq_in_index, column_name, sub_part, nullable, index_type"
-                                         " FROM information_schema.statistics WHERE " +
-                                             condition(database, table) + " ORDER BY index_name = 'PRIMARY' DESC, index_name, seq_in_index",
-                                         table)) {
+    for (const ControlRow &row :
+         rows_of(client,
+                 "SELECT table_name, index_name, non_unique, seq_in_index, column_name, sub_part, nullable, index_type"
+                 " FROM information_schema.statistics WHERE " +
+                     condition(database, table) + " ORDER BY index_name = 'PRIMARY' DESC, index_name, seq_in_index",
+                 table)) {
         if (row[3] == "1") {
             skip = false;
             keys.push_back({{"name", row[1].value_or("")},
@@ -118,20 +120,21 @@ json keys_of(ControlClient &client, const std::string &database, const std::stri
 
 // Foreign keys where the table is the child, or the parent of tables in any database that this user may see.
 json foreign_keys_of(ControlClient &client, const std::string &database, const std::string &table, bool as_parent) {
-    const std::string which = as_parent ? "k.referenced_table_schema = " + quote_text(database) + " AND k.referenced_table_name = " + quote_text(table)
-                                        : condition(database, table, "k.");
+    const std::string which =
+        as_parent ? "k.referenced_table_schema = " + quote_text(database) + " AND k.referenced_table_name = " + quote_text(table)
+                  : condition(database, table, "k.");
     json found = json::array();
     std::string last;
-    for (const ControlRow &row :
-         rows_of(client,
-                 std::string("SELECT ") + (as_parent ? "k.referenced_table_name" : "k.table_name") +
-                     ", k.constraint_name, k.table_schema, k.table_name, k.column_name, k.referenced_table_schema, k.referenced_table_name,"
-                     " k.referenced_column_name, r.delete_rule, r.update_rule"
-                     " FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r"
-                     " ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name"
-                     " WHERE k.referenced_table_name IS NOT NULL AND " +
-                     which + " ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position",
-                 table)) {
+    for (const ControlRow &row : rows_of(
+             client,
+             std::string("SELECT ") + (as_parent ? "k.referenced_table_name" : "k.table_name") +
+                 ", k.constraint_name, k.table_schema, k.table_name, k.column_name, k.referenced_table_schema, k.referenced_table_name,"
+                 " k.referenced_column_name, r.delete_rule, r.update_rule"
+                 " FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r"
+                 " ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name AND r.table_name = k.table_name"
+                 " WHERE k.referenced_table_name IS NOT NULL AND " +
+                 which + " ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position",
+             table)) {
         const std::string identity = row[2].value_or("") + "\n" + row[3].value_or("") + "\n" + row[1].value_or("");
         if (identity != last || found.empty())
             found.push_back({{"name", row[1].value_or("")},
@@ -152,11 +155,12 @@ json foreign_keys_of(ControlClient &client, const std::string &database, const s
 
 json triggers_of(ControlClient &client, const std::string &database, const std::string &table) {
     json found = json::array();
-    for (const ControlRow &row : rows_of(client,
-                                         "SELECT event_object_table, trigger_name, action_timing, event_manipulation, definer"
-                                         " FROM information_schema.triggers WHERE event_object_schema = " +
-                                             quote_text(database) + " AND event_object_table = " + quote_text(table) + " ORDER BY trigger_name",
-                                         table))
+    for (const ControlRow &row :
+         rows_of(client,
+                 "SELECT event_object_table, trigger_name, action_timing, event_manipulation, definer"
+                 " FROM information_schema.triggers WHERE event_object_schema = " +
+                     quote_text(database) + " AND event_object_table = " + quote_text(table) + " ORDER BY trigger_name",
+                 table))
         found.push_back({{"name", row[1].value_or("")},
                          {"timing", row[2].value_or("")},
                          {"event", row[3].value_or("")},
@@ -170,8 +174,9 @@ json innodb_number(ControlClient &client, const ServerVersion &version, const st
     const std::string view = !version.mariadb && version.number >= 80000 ? "innodb_tables" : "innodb_sys_tables";
     if (client.probe("SELECT 1 FROM information_schema." + view + " LIMIT 1", ignored) != 0)
         return nullptr;
-    const auto rows = client.query("SELECT table_id FROM information_schema." + view + " WHERE name = " + quote_text(database + "/" + table),
-                                   "reading the identity of table \"" + table + "\"");
+    const auto rows =
+        client.query("SELECT table_id FROM information_schema." + view + " WHERE name = " + quote_text(database + "/" + table),
+                     "reading the identity of table \"" + table + "\"");
     return rows.empty() ? json(nullptr) : number_or_null(rows[0][0]);
 }
 

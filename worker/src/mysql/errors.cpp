@@ -115,7 +115,8 @@ void throw_error(unsigned native_code, const std::string &sqlstate, const std::s
         error.native_code = static_cast<int>(native_code);
         throw error;
     }
-    core::Error error(core::Side::old_side, postgres_state(native_code, sqlstate), text, kind == ErrorClass::retryable, hint_for(native_code));
+    core::Error error(core::Side::old_side, postgres_state(native_code, sqlstate), text, kind == ErrorClass::retryable,
+                      hint_for(native_code));
     error.native_code = static_cast<int>(native_code);
     throw error;
 }

@@ -38,8 +38,10 @@ std::string grant_target(const std::string &database) {
 bool granted(ControlClient &client, const std::string &database, const std::string &privilege) {
     return !client
                 .query("SELECT 1 FROM information_schema.schema_privileges WHERE privilege_type = " + quote_text(privilege) + " AND " +
-                           quote_text(database) + " LIKE table_schema UNION ALL SELECT 1 FROM information_schema.user_privileges WHERE"
-                           " privilege_type = " + quote_text(privilege),
+                           quote_text(database) +
+                           " LIKE table_schema UNION ALL SELECT 1 FROM information_schema.user_privileges WHERE"
+                           " privilege_type = " +
+                           quote_text(privilege),
                        "reading privileges")
                 .empty();
 }
@@ -59,8 +61,10 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
     const std::vector<Probe> probes{
         {"SELECT", false, "read the rows", "SELECT 1 FROM " + application},
         {"TRIGGER", false, "create the capture triggers",
-         "CREATE TRIGGER " + quote_name(connection.database, "tandem_probe") + " AFTER INSERT ON " + application + " FOR EACH ROW SET @tandem = 1"},
-        {"CREATE", true, "create the outboxes", "CREATE TABLE " + metadata + " LIKE " + quote_name(connection.metadata_database, "tandem_none")},
+         "CREATE TRIGGER " + quote_name(connection.database, "tandem_probe") + " AFTER INSERT ON " + application +
+             " FOR EACH ROW SET @tandem = 1"},
+        {"CREATE", true, "create the outboxes",
+         "CREATE TABLE " + metadata + " LIKE " + quote_name(connection.metadata_database, "tandem_none")},
         {"DROP", true, "drop the outboxes in the end", "DROP TABLE " + metadata},
         {"SELECT", true, "read the outboxes", "SELECT 1 FROM " + metadata},
         {"INSERT", true, "let the triggers (which run as this user) write the outboxes", "INSERT INTO " + metadata + " VALUES (1)"},
@@ -94,9 +98,11 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
     process.statement = "GRANT PROCESS ON *.* TO " + user;
     process.purpose = "optional: InnoDB's own number of a table, which shows at once that a table was swapped";
     process.required = false;
-    const bool modern = client.query("SELECT VERSION() NOT LIKE '%MariaDB%' AND VERSION() + 0 >= 8", "asking for the version").at(0).at(0) == "1";
-    process.ok = client.probe(std::string("SELECT 1 FROM information_schema.") + (modern ? "innodb_tables" : "innodb_sys_tables") + " LIMIT 1",
-                              process.error) == 0;
+    const bool modern =
+        client.query("SELECT VERSION() NOT LIKE '%MariaDB%' AND VERSION() + 0 >= 8", "asking for the version").at(0).at(0) == "1";
+    process.ok =
+        client.probe(std::string("SELECT 1 FROM information_schema.") + (modern ? "innodb_tables" : "innodb_sys_tables") + " LIMIT 1",
+                     process.error) == 0;
     checks.push_back(process);
     return checks;
 }

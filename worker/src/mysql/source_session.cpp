@@ -17,7 +17,7 @@
 namespace tandem::mysql {
 namespace {
 
-constexpr std::size_t tables_per_poll = 500;  // one select list holds at most 4096 columns
+constexpr std::size_t tables_per_poll = 500;   // one select list holds at most 4096 columns
 constexpr std::size_t runs_in_statement = 500; // an OR of so many ranges still gets an index range plan on MySQL 5.6
 constexpr std::uint64_t delete_slice = 5000;   // rows per delete: locks and undo stay small
 constexpr std::size_t insert_slice = 500;
@@ -52,9 +52,8 @@ std::string readable_key(const RowReader &reader, std::size_t first, std::size_t
 
 // Text that PostgreSQL can hold as a cursor: valid UTF-8 without U+0000.
 bool storable(const std::vector<std::string> &cursor) {
-    return std::all_of(cursor.begin(), cursor.end(), [](const std::string &text) {
-        return text.find('\0') == std::string::npos && core::valid_utf8(text);
-    });
+    return std::all_of(cursor.begin(), cursor.end(),
+                       [](const std::string &text) { return text.find('\0') == std::string::npos && core::valid_utf8(text); });
 }
 
 } // namespace
@@ -102,18 +101,22 @@ struct SourceSession::Impl {
         for (const std::string &name : table.key_columns)
             names.push_back(quote_text(name));
         const std::string columns = join(names, ", ");
-        const auto row = client.one_row(
-            "SELECT index_name FROM information_schema.statistics"
-            " WHERE table_schema = " + quote_text(connection.database) + " AND table_name = " + quote_text(table.name) + " AND non_unique = 0"
-            " GROUP BY index_name"
-            " HAVING GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR '\\n') = CONCAT_WS('\\n', " + columns + ")"
-            " ORDER BY index_name = 'PRIMARY' DESC LIMIT 1",
-            "looking up the key of table \"" + table.name + "\"");
+        const auto row = client.one_row("SELECT index_name FROM information_schema.statistics"
+                                        " WHERE table_schema = " +
+                                            quote_text(connection.database) + " AND table_name = " + quote_text(table.name) +
+                                            " AND non_unique = 0"
+                                            " GROUP BY index_name"
+                                            " HAVING GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR '\\n') = CONCAT_WS('\\n', " +
+                                            columns +
+                                            ")"
+                                            " ORDER BY index_name = 'PRIMARY' DESC LIMIT 1",
+                                        "looking up the key of table \"" + table.name + "\"");
         return key_index[table.table_id] = row.empty() ? std::string() : " FORCE INDEX (" + quote_name(row[0]) + ")";
     }
 
     bool has_events(const core::TableConfig &table) {
-        const auto row = client.one_row("SELECT EXISTS (SELECT 1 FROM " + event_table(connection, table) + ")", "polling table \"" + table.name + "\"");
+        const auto row =
+            client.one_row("SELECT EXISTS (SELECT 1 FROM " + event_table(connection, table) + ")", "polling table \"" + table.name + "\"");
         return !row.empty() && row[0] == "1";
     }
 
@@ -121,10 +124,10 @@ struct SourceSession::Impl {
     std::vector<core::Column> columns_of(const std::string &table, const std::vector<std::string> &names, const std::string &doing) {
         std::vector<core::Column> columns;
         for (const std::string &name : names) {
-            const auto row = client.one_row("SELECT data_type, column_type FROM information_schema.columns WHERE table_schema = " +
-                                                quote_text(connection.database) + " AND table_name = " + quote_text(table) +
-                                                " AND column_name = " + quote_text(name),
-                                            doing);
+            const auto row = client.one_row(
+                "SELECT data_type, column_type FROM information_schema.columns WHERE table_schema = " + quote_text(connection.database) +
+                    " AND table_name = " + quote_text(table) + " AND column_name = " + quote_text(name),
+                doing);
             if (row.size() != 2)
                 throw core::Error(core::Side::old_side, "42703", doing + ": column \"" + name + "\" does not exist", false);
             core::Column column;
@@ -141,7 +144,8 @@ struct SourceSession::Impl {
     // Keys come here by a plain consistent read and go back as literals. INSERT … SELECT would be one statement, but it holds the
     // AUTO-INC lock of the child's outbox for its whole run (innodb_autoinc_lock_mode 1), and every write of the application to the
     // child with it; under statement-based logging it would lock the application's rows as well.
-    std::uint64_t copy_keys(const std::string &select, const core::KeyCascade &cascade, const std::string &outbox, const std::string &doing) {
+    std::uint64_t copy_keys(const std::string &select, const core::KeyCascade &cascade, const std::string &outbox,
+                            const std::string &doing) {
         std::vector<core::Column> columns = columns_of(cascade.child, cascade.child_key_columns, doing);
         const std::size_t fields = columns.size();
         columns.insert(columns.begin(), plain_integer("tandem_removes"));
@@ -165,7 +169,8 @@ struct SourceSession::Impl {
 
     // The keys of an INSERT into an outbox as VALUES rows of literals.
     void insert_rows(const std::string &outbox, const std::vector<std::string> &rows, std::size_t fields, const std::string &doing) {
-        client.execute("INSERT INTO " + outbox + " (tandem_removes, " + join(key_names(fields), ", ") + ") VALUES " + join(rows, ", "), doing);
+        client.execute("INSERT INTO " + outbox + " (tandem_removes, " + join(key_names(fields), ", ") + ") VALUES " + join(rows, ", "),
+                       doing);
     }
 };
 
@@ -224,8 +229,9 @@ core::EventSet SourceSession::read_events(const core::TableConfig &table, const 
     columns[0].is_unsigned = true;
     columns.insert(columns.end(), key.begin(), key.end());
     RowReader reader(impl_->client,
-                     "SELECT tandem_id, tandem_removes, TIMESTAMPDIFF(MICROSECOND, tandem_at, NOW(6)), " + join(key_names(key.size()), ", ") +
-                         " FROM " + event_table(impl_->connection, table) + condition + " ORDER BY tandem_id LIMIT " + std::to_string(read_limit),
+                     "SELECT tandem_id, tandem_removes, TIMESTAMPDIFF(MICROSECOND, tandem_at, NOW(6)), " +
+                         join(key_names(key.size()), ", ") + " FROM " + event_table(impl_->connection, table) + condition +
+                         " ORDER BY tandem_id LIMIT " + std::to_string(read_limit),
                      columns, "reading events of table \"" + table.name + "\"");
 
     core::EventSet events;
@@ -327,8 +333,8 @@ ChunkEnd SourceSession::read_chunk(const core::TableConfig &table, const std::ve
                 if (!value)
                     value = core::mysql_literal(key[i], text);
                 if (!value)
-                    throw core::Error(core::Side::worker, "22023", "backfill cursor of table \"" + table.name + "\" is not a key of it", false,
-                                      "Start the backfill of the table again.");
+                    throw core::Error(core::Side::worker, "22023", "backfill cursor of table \"" + table.name + "\" is not a key of it",
+                                      false, "Start the backfill of the table again.");
                 values.push_back(*value);
             }
             condition = " WHERE " + after_condition(names, values);
@@ -388,8 +394,8 @@ void SourceSession::delete_events(const core::TableConfig &table, const core::Id
     }
 }
 
-std::vector<std::pair<std::size_t, std::string>> SourceSession::insert_keys(const core::TableConfig &table,
-                                                                            const std::vector<std::vector<std::string>> &keys, int removes) {
+std::vector<std::pair<std::size_t, std::string>>
+SourceSession::insert_keys(const core::TableConfig &table, const std::vector<std::vector<std::string>> &keys, int removes) {
     const std::vector<core::Column> key = core::key_columns_of(table);
     const std::string outbox = event_table(impl_->connection, table);
     const std::string doing = "inserting requested keys of table \"" + table.name + "\"";
@@ -457,7 +463,8 @@ std::vector<std::pair<std::size_t, std::string>> SourceSession::insert_keys(cons
     return refused;
 }
 
-std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent, const core::KeyCascade &cascade, const core::IdSet &parent_ids) {
+std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent, const core::KeyCascade &cascade,
+                                                const core::IdSet &parent_ids) {
     const std::string child_outbox = quote_name(impl_->connection.metadata_database, cascade.child_outbox);
     const std::string doing = "finding rows of table \"" + cascade.child + "\" moved by a cascade from \"" + parent.name + "\"";
     std::vector<std::string> parent_matches, child_matches, child_key;
@@ -472,12 +479,11 @@ std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent,
 
     std::uint64_t found = 0;
     for (const auto &runs : slices(parent_ids, UINT64_MAX, runs_in_statement)) {
-        const std::string select = "SELECT DISTINCT 2, " + join(child_key, ", ") + " FROM (SELECT DISTINCT " +
-                                   join(key_names(parent.key_columns.size()), ", ") + " FROM " + event_table(impl_->connection, parent) +
-                                   " WHERE tandem_removes >= 1 AND (" + ids_condition(runs, "tandem_id") + ")) e STRAIGHT_JOIN " +
-                                   quote_name(impl_->connection.database, parent.name) + " p ON " + join(parent_matches, " AND ") +
-                                   " STRAIGHT_JOIN " + quote_name(impl_->connection.database, cascade.child) + " c ON " +
-                                   join(child_matches, " AND ");
+        const std::string select =
+            "SELECT DISTINCT 2, " + join(child_key, ", ") + " FROM (SELECT DISTINCT " + join(key_names(parent.key_columns.size()), ", ") +
+            " FROM " + event_table(impl_->connection, parent) + " WHERE tandem_removes >= 1 AND (" + ids_condition(runs, "tandem_id") +
+            ")) e STRAIGHT_JOIN " + quote_name(impl_->connection.database, parent.name) + " p ON " + join(parent_matches, " AND ") +
+            " STRAIGHT_JOIN " + quote_name(impl_->connection.database, cascade.child) + " c ON " + join(child_matches, " AND ");
         found += impl_->copy_keys(select, cascade, child_outbox, doing);
     }
     return found;
