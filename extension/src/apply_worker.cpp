@@ -218,6 +218,7 @@ void begin_report_transaction() {
     MemoryContext context = CurrentMemoryContext;
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot()); // SPI wants one underneath; every statement takes a newer one of its own
     MemoryContextSwitchTo(context);
 }
 
@@ -230,6 +231,7 @@ void begin_apply_transaction() {
 void commit_apply_transaction() {
     MemoryContext context = CurrentMemoryContext;
     set_local("synchronous_commit", "on");
+    PopActiveSnapshot();
     CommitTransactionCommand();
     MemoryContextSwitchTo(context);
 }

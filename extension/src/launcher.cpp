@@ -251,6 +251,20 @@ long start_due(TimestampTz now) {
     return wait;
 }
 
+// A database that was created after the last scan and announced itself.
+bool anything_unknown() {
+    bool unknown = false;
+    LWLockAcquire(&shared->lock, LW_SHARED);
+    for (const Slot &slot : shared->slots) {
+        bool listed = !OidIsValid(slot.database) || slot.ready == 0;
+        for (int i = 0; i < known_count && !listed; i++)
+            listed = known[i].database == slot.database;
+        unknown = unknown || !listed;
+    }
+    LWLockRelease(&shared->lock);
+    return unknown;
+}
+
 bool anything_due(TimestampTz now) {
     for (int i = 0; i < known_count; i++)
         if (known[i].wanted && known[i].handle == nullptr && known[i].next_start <= now)
@@ -286,7 +300,7 @@ void run_launcher() {
         TimestampTz now = GetCurrentTimestamp();
         look_after_running(now);
         // Also right before a start: the database may have been dropped meanwhile.
-        if (now >= next_scan || anything_due(now)) {
+        if (now >= next_scan || anything_due(now) || anything_unknown()) {
             scan_databases();
             look_after_running(now);
             next_scan = TimestampTzPlusMilliseconds(now, rescan_ms);
