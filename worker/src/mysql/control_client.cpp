@@ -10,6 +10,7 @@
 #include <cppconn/resultset.h>
 #include <cppconn/resultset_metadata.h>
 #include <cppconn/statement.h>
+#include <mutex>
 #include <mysql_driver.h>
 
 namespace tandem::mysql {
@@ -51,13 +52,20 @@ sql::ConnectOptionsMap options_of(const core::SourceConnection &connection) {
     return options;
 }
 
+// The connector keeps its driver in an unprotected static map; sessions are opened by several threads.
+sql::Driver *driver() {
+    static std::mutex mutex;
+    const std::lock_guard<std::mutex> guard(mutex);
+    return sql::mysql::get_driver_instance();
+}
+
 } // namespace
 
 ControlClient::ControlClient(const core::SourceConnection &connection) {
     const std::string doing = "connecting to the old side at " + connection.host + ":" + std::to_string(connection.port);
     try {
         auto options = options_of(connection);
-        connection_.reset(sql::mysql::get_driver_instance()->connect(options));
+        connection_.reset(driver()->connect(options));
     } catch (const sql::SQLException &error) {
         rethrow(error, doing);
     }

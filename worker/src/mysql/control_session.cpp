@@ -52,16 +52,26 @@ struct ControlSession::Impl {
         std::string table, event, timing, statement, sql_mode;
     };
 
-    std::optional<ExistingTrigger> find_trigger(const std::string &name) {
+    std::optional<ExistingTrigger> find_trigger(const std::string &name, const std::string &table) {
         const std::string doing = "looking for trigger \"" + name + "\"";
-        const auto rows = client.query("SELECT event_object_table, event_manipulation, action_timing, sql_mode FROM"
-                                       " information_schema.triggers WHERE trigger_schema = " +
-                                           quote_text(connection.database) + " AND trigger_name = " + quote_text(name),
-                                       doing);
+        // With the table's name MySQL 5.6 opens one table's triggers and not those of the whole database.
+        const auto rows =
+            client.query("SELECT event_object_table, event_manipulation, action_timing, sql_mode FROM"
+                         " information_schema.triggers WHERE trigger_schema = " +
+                             quote_text(connection.database) + " AND event_object_schema = " + quote_text(connection.database) +
+                             " AND event_object_table = " + quote_text(table) + " AND trigger_name = " + quote_text(name),
+                         doing);
         if (rows.empty())
             return std::nullopt;
         // The text as it was written: MySQL 5.6 shows names with backticks wrongly in information_schema.
-        const auto original = client.query("SHOW CREATE TRIGGER " + quote_name(connection.database, name), doing);
+        std::vector<ControlRow> original;
+        try {
+            original = client.query("SHOW CREATE TRIGGER " + quote_name(connection.database, name), doing);
+        } catch (const core::Error &error) {
+            if (error.native_code != 1360) // dropped since the query above
+                throw;
+            return std::nullopt;
+        }
         const ControlRow &row = rows[0];
         return ExistingTrigger{row[0].value_or(""), row[1].value_or(""), row[2].value_or(""), original.at(0).at(2).value_or(""),
                                row[3].value_or("")};
@@ -69,9 +79,9 @@ struct ControlSession::Impl {
 
     // Empty: as we would create it. Else what is wrong.
     std::string trigger_fault(const core::TableConfig &table, const Trigger &trigger) {
-        const auto existing = find_trigger(trigger.name);
+        const auto existing = find_trigger(trigger.name, table.name);
         if (!existing)
-            return "trigger \"" + trigger.name + "\" does not exist";
+            return "trigger \"" + trigger.name + "\" does not exist on table \"" + table.name + "\"";
         if (existing->table != table.name && lower_case_names() == "0")
             return "trigger \"" + trigger.name + "\" is on table \"" + existing->table + "\"";
         if (existing->event != trigger.event || existing->timing != "AFTER" ||
