@@ -31,7 +31,7 @@ SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname LIKE 'tandem\_%' ORDER B
 SELECT c.relname AS undocumented FROM pg_class AS c
 WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL ORDER BY 1;
 SELECT c.relname || '.' || a.attname AS undocumented FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
-WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind = 'v' AND col_description(c.oid, a.attnum) IS NULL ORDER BY 1;
+WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind = 'v' AND c.relname NOT LIKE '\_%' AND col_description(c.oid, a.attnum) IS NULL ORDER BY 1;
 SELECT p.oid::regprocedure AS undocumented FROM pg_proc AS p
 WHERE p.pronamespace = 'tandem'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL ORDER BY 1;
 

@@ -137,7 +137,7 @@ BEGIN
   PERFORM tandem._refuse_known(source, description ->> 'table', target);
   PERFORM tandem._make_shape(description);
   IF target IS NULL THEN
-    target := tandem._create_target(source, description, key, columns, target_schema);
+    target := tandem._create_target(description, key, columns, target_schema);
     created := true;
   END IF;
   PERFORM tandem._refuse_unfit_target(target);
