@@ -36,6 +36,7 @@ struct Row {
     bytea *image;
     int position;           // order of arrival
     bool from_retry;        // else from the queue
+    bool due;               // from_retry: its own time has come; else it only goes along with another
     int attempts;           // failed ones so far; 0 for a row of the queue
     TimestampTz first_failed;
     Fate fate;
@@ -73,7 +74,7 @@ bool apply_next_batch(); // false: nothing waits
 TableRows *group_rows(Row *rows, int count, int *table_count);
 // Decides and writes: cascades, rows, retry and dead letters, blocked tables. Common to batches and retries.
 void settle_tables(TableRows *tables, int count, bool from_queue);
-// Runs a statement that returns table_id, op, flags, age_us, key, image[, attempts, first_failed] and returns the rows.
+// Runs a statement that returns table_id, op, flags, age_us, key, image[, attempts, first_failed, due] and returns the rows.
 Row *collect_rows(Statement *statement, Datum *values, int expected, int *count);
 void report_settled(const TableRows *tables, int count); // after the commit: counters, warnings in the log
 

@@ -97,6 +97,7 @@ bool receive_row(TupleTableSlot *slot, DestReceiver *self) {
         row->from_retry = true;
         row->attempts = DatumGetInt32(slot->tts_values[6]);
         row->first_failed = DatumGetTimestampTz(slot->tts_values[7]);
+        row->due = DatumGetBool(slot->tts_values[8]);
     }
     row->position = receiver->count++;
     return true;

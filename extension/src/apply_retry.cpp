@@ -8,6 +8,7 @@
 #include "shmem.hpp"
 
 extern "C" {
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "common/pg_prng.h"
@@ -20,7 +21,6 @@ extern "C" {
 namespace tandem {
 namespace {
 
-constexpr int retry_rows = 1000;      // of one transaction
 constexpr int notified_letters = 100; // of one table and transaction
 constexpr int longest_payload = 7000; // of a notification
 
@@ -41,10 +41,14 @@ Statement write_dead = {"INSERT INTO tandem.dead_letter (table_id, key, op, flag
                         "attempts = excluded.attempts, sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, "
                         "first_failed = excluded.first_failed, dead_since = excluded.dead_since",
                         10, {INT4OID, BYTEAOID, CHAROID, INT2OID, BYTEAOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}, nullptr};
-// Rows of paused and blocked tables wait for tandem.resume. A row that somebody is about to discard is left to him.
-Statement read_due = {"SELECT r.table_id, r.op, r.flags, NULL::integer, r.key, r.image, r.attempts, r.first_failed FROM tandem.retry r "
-                      "JOIN tandem.source_table t USING (table_id) JOIN tandem.table_state s USING (table_id) "
-                      "WHERE r.next_attempt <= pg_catalog.clock_timestamp() AND t.desired_state = 'running' AND s.state <> 'blocked' "
+// Rows of paused and blocked tables wait for tandem.resume. A row that somebody is about to discard is left to him. Rows of a table that
+// violate a unique constraint go together, due or not: one may hold what another waits for.
+Statement read_due = {"SELECT r.table_id, r.op, r.flags, NULL::integer, r.key, r.image, r.attempts, r.first_failed, "
+                      "r.next_attempt <= pg_catalog.statement_timestamp() "
+                      "FROM tandem.retry r JOIN tandem.source_table t USING (table_id) JOIN tandem.table_state s USING (table_id) "
+                      "WHERE t.desired_state = 'running' AND s.state <> 'blocked' AND (r.next_attempt <= pg_catalog.statement_timestamp() "
+                      "OR r.sqlstate IN ('23505', '23P01') AND EXISTS (SELECT FROM tandem.retry d WHERE d.table_id = r.table_id "
+                      "AND d.sqlstate IN ('23505', '23P01') AND d.next_attempt <= pg_catalog.statement_timestamp())) "
                       "ORDER BY r.next_attempt LIMIT $1 FOR UPDATE OF r SKIP LOCKED",
                       1, {INT8OID}, nullptr};
 Statement read_next_due = {"SELECT pg_catalog.min(r.next_attempt) FROM tandem.retry r "
@@ -113,6 +117,20 @@ void notify_dead(const TableRows *set, const Row *row) {
         Async_Notify("tandem_dead_letter", payload.data);
 }
 
+// 0: something is due; -1: nothing waits.
+long time_until_due() {
+    long wait = -1;
+    connect_spi();
+    if (execute(&read_next_due) > 0 && !result_is_null(0, 1)) {
+        bool is_null;
+        const TimestampTz due = DatumGetTimestampTz(result_value(0, 1, &is_null));
+        const TimestampTz now = GetCurrentTransactionStartTimestamp();
+        wait = due <= now ? 0 : Max(TimestampDifferenceMilliseconds(now, due), 1);
+    }
+    finish_spi();
+    return wait;
+}
+
 } // namespace
 
 void supersede(TableRows *set) {
@@ -138,7 +156,7 @@ void record_failures(TableRows *set) {
     for (int i = 0; i < set->count; i++) {
         Row *row = set->rows[i];
         if (row->fate == Fate::retry && set->writable && set->table_error == nullptr && classify(*row->error) == ErrorKind::conflict &&
-            row->attempts + 1 >= max_attempts)
+            row->attempts + 1 >= max_attempts && (row->due || !row->from_retry))
             row->fate = Fate::dead;
     }
     connect_spi();
@@ -147,6 +165,8 @@ void record_failures(TableRows *set) {
         execute(&remove_retry, values);
     for (int i = 0; i < set->count; i++) {
         const Row *row = set->rows[i];
+        if (row->fate == Fate::retry && row->from_retry && !row->due)
+            continue; // stays as it is
         if (row->fate == Fate::retry)
             write_retry_row(row, !set->writable || set->table_error != nullptr);
         else if (row->fate == Fate::dead)
@@ -164,19 +184,17 @@ void record_failures(TableRows *set) {
 bool apply_due_retries(long *next_due_ms) {
     int row_count = 0;
     int table_count = 0;
-    Datum limit = Int64GetDatum(retry_rows);
+    Datum limit = Int64GetDatum(batch_rows);
 
     begin_apply_transaction();
-    Row *rows = collect_rows(&read_due, &limit, retry_rows, &row_count);
-    if (row_count == 0) {
-        connect_spi();
-        *next_due_ms = -1;
-        if (execute(&read_next_due) > 0 && !result_is_null(0, 1)) {
-            bool is_null;
-            const TimestampTz due = DatumGetTimestampTz(result_value(0, 1, &is_null));
-            *next_due_ms = Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due), 1);
-        }
-        finish_spi();
+    *next_due_ms = time_until_due();
+    if (*next_due_ms != 0) {
+        commit_apply_transaction();
+        return false;
+    }
+    Row *rows = collect_rows(&read_due, &limit, 16, &row_count);
+    if (row_count == 0) { // somebody else has them locked
+        *next_due_ms = retry_backoff_min;
         commit_apply_transaction();
         return false;
     }

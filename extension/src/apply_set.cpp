@@ -23,12 +23,14 @@ namespace {
 constexpr int lock_failures_allowed = 20;     // then what is left of the set is put aside without asking for more locks
 constexpr int narrowed_lock_timeout = 50;     // ms, once a lock was not available in this set
 constexpr int single_tries_allowed = 1000;
+constexpr int exchange_failures_allowed = 64; // of one set; a long chain of values behind one taken value is not worth more
+constexpr int exchange_rounds = 8;            // a row that stays out may block another: each round finds the next ones
 
 struct Attempt {
     SourceTable *table;
     Row **rows;
     int count;
-    bool take_first;         // take all keys out before putting rows in
+    bool *conflicting;       // not nullptr: take all keys out before putting rows in, and note here which rows did not go in
     volatile bool relation_locked;
 };
 
@@ -57,9 +59,11 @@ void fill_stores(const Attempt *attempt, Tuplestorestate *rows, Tuplestorestate 
     MemoryContextDelete(context);
 }
 
-// Values of target columns that the mapping does not know stay with their rows.
-void put_rows_again(SourceTable *table) {
-    // Row numbers are matched here; elsewhere joins are by index only, see begin_apply_transaction.
+// Takes all rows out, then puts them in again; values of target columns that the mapping does not know stay with their rows. Rows whose
+// unique values are taken by a row outside of the set are left out, noted, and fail the attempt.
+void put_rows_again(const Attempt *attempt, std::uint64_t wanted) {
+    SourceTable *table = attempt->table;
+    // Row numbers are matched here; elsewhere joins are by index only, see apply_worker.cpp.
     const int level = NewGUCNestLevel();
     (void)set_config_option("enable_hashjoin", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
@@ -73,8 +77,15 @@ void put_rows_again(SourceTable *table) {
     dest->rDestroy(dest);
 
     register_rows(kept_relation, desc, kept);
-    execute_plan(put_kept_plan(table), "putting rows in");
-    execute_plan(put_new_plan(table), "putting new rows in");
+    std::uint64_t put = execute_plan(put_kept_plan(table), "putting rows in");
+    put += execute_plan(put_new_plan(table), "putting new rows in");
+    if (put < wanted) {
+        const std::uint64_t missing = execute_plan(missing_rows_plan(table), "finding rows left out");
+        // Otherwise a key is in the set twice, and halving must find the order.
+        for (std::uint64_t i = 0; i < missing && put + missing == wanted; i++)
+            attempt->conflicting[result_int32(i, 1)] = true;
+        ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("a unique value is taken by a row outside of the set")));
+    }
     tuplestore_end(kept);
     AtEOXact_GUC(false, level);
 }
@@ -100,8 +111,8 @@ void merge(void *argument) {
     if (tuplestore_tuple_count(keys) > 0)
         execute_plan(delete_keys_plan(table), "deleting absent keys");
     if (tuplestore_tuple_count(rows) > 0) {
-        if (attempt->take_first)
-            put_rows_again(table);
+        if (attempt->conflicting != nullptr)
+            put_rows_again(attempt, static_cast<std::uint64_t>(tuplestore_tuple_count(rows)));
         else
             execute_plan(upsert_plan(table), "merging rows");
     }
@@ -114,6 +125,7 @@ void merge(void *argument) {
 struct Narrowing {
     TableRows *set;
     int lock_failures;
+    int exchange_failures;
     Row **conflicts;
     int conflict_count;
 };
@@ -138,8 +150,8 @@ const SqlError *keep(const SqlError &error) {
 }
 
 // True: applied. False: undone, with *kind (row, conflict or transient) for the caller to go on with; or settled here, *settled.
-bool try_merge(Narrowing *work, Row **rows, int count, bool take_first, SqlError *error, ErrorKind *kind, bool *settled) {
-    Attempt attempt = {work->set->table, rows, count, take_first, false};
+bool try_merge(Narrowing *work, Row **rows, int count, bool *conflicting, SqlError *error, ErrorKind *kind, bool *settled) {
+    Attempt attempt = {work->set->table, rows, count, conflicting, false};
     *settled = false;
     if (run_in_subtransaction(merge, &attempt, error)) {
         set_fate(rows, count, Fate::applied, nullptr);
@@ -165,6 +177,43 @@ bool try_merge(Narrowing *work, Row **rows, int count, bool take_first, SqlError
     return false;
 }
 
+// Unique values that moved between rows of the set: all but the rows that conflict with others go in together. True: every row but those
+// moved to the front of `rows` (*left of them) has its fate.
+bool exchange_values(Narrowing *work, Row **rows, int count, int *left) {
+    auto conflicting = static_cast<bool *>(palloc(sizeof(bool) * static_cast<size_t>(count)));
+    int first = 0; // rows before it conflict
+    for (int round = 0; round < exchange_rounds && first < count && work->exchange_failures < exchange_failures_allowed; round++) {
+        SqlError error;
+        ErrorKind kind;
+        bool settled;
+        memset(conflicting, 0, static_cast<size_t>(count));
+        (void)try_merge(work, rows + first, count - first, conflicting, &error, &kind, &settled);
+        if (settled) {
+            *left = first;
+            return true;
+        }
+        work->exchange_failures++;
+        if (kind != ErrorKind::conflict)
+            return false;
+        // Keeps the order of arrival among those that go on.
+        int found = 0;
+        auto going_on = static_cast<Row **>(palloc(sizeof(Row *) * static_cast<size_t>(count)));
+        int going_on_count = 0;
+        for (int i = first; i < count; i++) {
+            if (conflicting[i - first])
+                rows[first + found++] = rows[i];
+            else
+                going_on[going_on_count++] = rows[i];
+        }
+        memcpy(rows + first + found, going_on, sizeof(Row *) * static_cast<size_t>(going_on_count));
+        pfree(going_on);
+        if (found == 0)
+            return false;
+        first += found;
+    }
+    return false;
+}
+
 void narrow(Narrowing *work, Row **rows, int count) {
     SqlError error;
     ErrorKind kind = ErrorKind::row;
@@ -174,15 +223,14 @@ void narrow(Narrowing *work, Row **rows, int count) {
         set_fate(rows, count, Fate::retry, work->set->table_error);
         return;
     }
-    (void)try_merge(work, rows, count, false, &error, &kind, &settled);
+    (void)try_merge(work, rows, count, nullptr, &error, &kind, &settled);
     if (settled)
         return;
-    if (kind == ErrorKind::conflict) {
-        SqlError again;
-        ErrorKind kind_again;
-        (void)try_merge(work, rows, count, true, &again, &kind_again, &settled);
-        if (settled)
-            return;
+    int left = 0;
+    if (kind == ErrorKind::conflict && count > 1 && exchange_values(work, rows, count, &left)) {
+        if (left > 0)
+            narrow(work, rows, left);
+        return;
     }
     if (count > 1) {
         narrow(work, rows, count / 2);
@@ -196,16 +244,19 @@ void narrow(Narrowing *work, Row **rows, int count) {
 
 // Rows whose unique values were exchanged may have been parted by the halving.
 void try_conflicts_together(Narrowing *work) {
-    SqlError error;
-    ErrorKind kind;
-    bool settled;
+    int left = 0;
     if (work->conflict_count < 2 || work->set->table_error != nullptr)
         return;
-    if (try_merge(work, work->conflicts, work->conflict_count, true, &error, &kind, &settled))
-        return;
+    work->exchange_failures = 0;
+    if (!exchange_values(work, work->conflicts, work->conflict_count, &left))
+        left = work->conflict_count;
     // A value may have become free meanwhile.
-    for (int i = 0; i < Min(work->conflict_count, single_tries_allowed) && work->set->table_error == nullptr; i++)
-        (void)try_merge(work, &work->conflicts[i], 1, false, &error, &kind, &settled);
+    for (int i = 0; i < Min(left, single_tries_allowed) && work->set->table_error == nullptr; i++) {
+        SqlError error;
+        ErrorKind kind;
+        bool settled;
+        (void)try_merge(work, &work->conflicts[i], 1, nullptr, &error, &kind, &settled);
+    }
 }
 
 } // namespace
@@ -236,7 +287,7 @@ void apply_rows(TableRows *set) {
             pending[count++] = set->rows[i];
     if (count == 0)
         return;
-    Narrowing work = {set, 0, nullptr, 0};
+    Narrowing work = {set, 0, 0, nullptr, 0};
     work.conflicts = static_cast<Row **>(palloc(sizeof(Row *) * static_cast<size_t>(count)));
     narrow(&work, pending, count);
     try_conflicts_together(&work);

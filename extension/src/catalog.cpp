@@ -265,6 +265,7 @@ void refresh_catalog() {
         free_plan(plans.take_rows);
         free_plan(plans.put_kept);
         free_plan(plans.put_new);
+        free_plan(plans.missing_rows);
     }
     cached = NIL;
     MemoryContextReset(cache_context);

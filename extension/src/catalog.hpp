@@ -42,7 +42,7 @@ struct TablePlans {
     SPIPlanPtr take_rows;
     SPIPlanPtr put_kept;
     SPIPlanPtr put_new;
-    TupleDesc kept_desc; // what take_rows returns
+    SPIPlanPtr missing_rows;
 };
 
 struct SourceTable {

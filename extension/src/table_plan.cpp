@@ -220,6 +220,7 @@ SPIPlanPtr put_kept_plan(SourceTable *table) {
         foreach (cell, table->kept_columns)
             appendStringInfo(&sql, ", tandem_kept_%d", ++number);
         appendStringInfo(&sql, " FROM %s JOIN %s ON tandem_kept_row OPERATOR(pg_catalog.=) %s", rows_relation, kept_relation, row_number_column);
+        appendStringInfoString(&sql, " ON CONFLICT DO NOTHING");
         table->plans.put_kept = prepare(sql.data);
     }
     return table->plans.put_kept;
@@ -235,9 +236,24 @@ SPIPlanPtr put_new_plan(SourceTable *table) {
         append_value_list(&sql, table);
         appendStringInfo(&sql, " FROM %s WHERE NOT EXISTS (SELECT FROM %s WHERE tandem_kept_row OPERATOR(pg_catalog.=) %s)", rows_relation,
                          kept_relation, row_number_column);
+        appendStringInfoString(&sql, " ON CONFLICT DO NOTHING");
         table->plans.put_new = prepare(sql.data);
     }
     return table->plans.put_new;
+}
+
+SPIPlanPtr missing_rows_plan(SourceTable *table) {
+    if (table->plans.missing_rows == nullptr) {
+        StringInfoData sql;
+        initStringInfo(&sql);
+        appendStringInfo(&sql, "SELECT s.%s FROM (SELECT %s, ", row_number_column, row_number_column);
+        append_key_values(&sql, table);
+        appendStringInfo(&sql, " FROM %s) AS s WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ", rows_relation, table->target_name);
+        append_key_match(&sql, table);
+        appendStringInfoChar(&sql, ')');
+        table->plans.missing_rows = prepare(sql.data);
+    }
+    return table->plans.missing_rows;
 }
 
 } // namespace tandem

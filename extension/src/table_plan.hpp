@@ -32,6 +32,7 @@ SPIPlanPtr upsert_plan(SourceTable *table);      // INSERT … SELECT FROM tande
 SPIPlanPtr take_rows_plan(SourceTable *table);   // DELETE … USING tandem_rows RETURNING number, columns that are not written
 SPIPlanPtr put_kept_plan(SourceTable *table);    // INSERT … FROM tandem_rows JOIN tandem_kept
 SPIPlanPtr put_new_plan(SourceTable *table);     // INSERT … FROM tandem_rows that are not in tandem_kept
+SPIPlanPtr missing_rows_plan(SourceTable *table); // numbers of rows that the two left out, a unique value of theirs being taken
 
 // "left OPERATOR(…) right" for a key or foreign-key comparison that can use an index on `left_type`; `right` of another type is converted
 // unless the index's operator family compares the two types directly.
