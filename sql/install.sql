@@ -40,7 +40,18 @@ SELECT p.oid::regprocedure AS unpinned FROM pg_proc AS p JOIN pg_language AS l O
 WHERE p.pronamespace = 'tandem'::regnamespace AND l.lanname IN ('sql', 'plpgsql')
   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false) ORDER BY 1;
 
--- It can go and come back.
-DROP EXTENSION pg_tandem;
+-- It can go and come back. The apply worker and tandem-sync look into its tables at any time, so DROP may lose a deadlock against them.
+DO $$
+BEGIN
+  LOOP
+    BEGIN
+      DROP EXTENSION pg_tandem;
+      EXIT;
+    EXCEPTION WHEN deadlock_detected THEN
+      -- once more
+    END;
+  END LOOP;
+END
+$$;
 SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('tandem');
 CREATE EXTENSION pg_tandem;
