@@ -13,8 +13,8 @@
 
 namespace tandem {
 
-void shmem_install_hooks();   // from _PG_init
-bool shmem_ready();           // false when the library was not preloaded
+void shmem_install_hooks(); // from _PG_init
+bool shmem_ready();         // false when the library was not preloaded
 
 // --- waking each other (current database) -----------------------------------------------------------------------------------------
 void register_apply_worker(); // called by the apply worker for itself: its latch is what wake_apply sets
