@@ -1,5 +1,5 @@
 // What SQL can call of shared memory, waiting, questions and statistics. Each function unpacks, calls, returns. Its SQL declaration is in
-// ddl/40_worker_api.sql or ddl/60_stats.sql.
+// ddl/40_worker_sessions.sql to ddl/43_questions.sql, or ddl/60_stats.sql.
 #include "pg/postgres.hpp"
 
 #include "events.hpp"

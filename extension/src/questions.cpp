@@ -28,7 +28,7 @@ namespace tandem {
 
 namespace {
 
-constexpr std::int32_t end_of_answer = 0x7fffffff; // tandem.answer() writes it, see ddl/40_worker_api.sql
+constexpr std::int32_t end_of_answer = 0x7fffffff; // tandem.answer() writes it, see ddl/43_questions.sql
 // A worker that just started has said hello, but its answering session may still be on its way.
 constexpr std::int64_t patience_with_a_new_worker_ms = 5000;
 
