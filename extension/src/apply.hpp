@@ -2,6 +2,7 @@
 //
 //   apply_worker   main loop of the background worker
 //   apply_batch    one batch of the queue, one transaction
+//   apply_settle   the rows of a transaction table by table: state, fate, log
 //   apply_retry    rows put aside, and the tables retry and dead_letter
 //   apply_cascade  children that the old side changes behind the triggers' back
 //   apply_set      merging the rows of one table, and narrowing to those that fail
@@ -34,13 +35,13 @@ struct Row {
     std::int32_t age_us;
     bytea *key;
     bytea *image;
-    int position;           // order of arrival
-    bool from_retry;        // else from the queue
-    bool due;               // from_retry: its own time has come; else it only goes along with another
-    int attempts;           // failed ones so far; 0 for a row of the queue
+    int position;    // order of arrival
+    bool from_retry; // else from the queue
+    bool due;        // from_retry: its own time has come; else it only goes along with another
+    int attempts;    // failed ones so far; 0 for a row of the queue
     TimestampTz first_failed;
     Fate fate;
-    const SqlError *error;  // why, unless applied
+    const SqlError *error; // why, unless applied
 };
 
 constexpr std::int16_t flag_removes = 1;
@@ -70,17 +71,19 @@ void expand_cascades(TableRows *set);
 
 // apply_batch
 bool apply_next_batch(); // false: nothing waits
+// Runs a statement that returns table_id, op, flags, age_us, key, image[, attempts, first_failed, due] and returns the rows.
+Row *collect_rows(Statement *statement, Datum *values, int expected, int *count);
+
+// apply_settle
 // Sorts rows (all of the transaction) into tables, in the current context; reads the tables' states and locks them against removal.
 TableRows *group_rows(Row *rows, int count, int *table_count);
 // Decides and writes: cascades, rows, retry and dead letters, blocked tables. Common to batches and retries.
 void settle_tables(TableRows *tables, int count, bool from_queue);
-// Runs a statement that returns table_id, op, flags, age_us, key, image[, attempts, first_failed, due] and returns the rows.
-Row *collect_rows(Statement *statement, Datum *values, int expected, int *count);
 void report_settled(const TableRows *tables, int count); // after the commit: counters, warnings in the log
 
 // apply_retry
-void supersede(TableRows *set);           // a later image of a key removes its retry row and dead letter
-void record_failures(TableRows *set);     // writes and clears retry and dead-letter rows
+void supersede(TableRows *set);            // a later image of a key removes its retry row and dead letter
+void record_failures(TableRows *set);      // writes and clears retry and dead-letter rows
 bool apply_due_retries(long *next_due_ms); // false: nothing is due; then the time until something is (or -1)
 
 // apply_worker

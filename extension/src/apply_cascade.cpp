@@ -64,10 +64,10 @@ const TargetColumn *plain_target(const SourceTable *table, const char *old_name,
     for (int i = 0; i < table->target_count; i++)
         if (index >= 0 && table->targets[i].source_column == index)
             return &table->targets[i];
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("column \"%s\" of old table \"%s\" is needed unchanged in the target %s", old_name, table->name, table->target_name),
-                    errdetail("%s", purpose),
-                    errhint("Map the column to a target column without an expression.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("column \"%s\" of old table \"%s\" is needed unchanged in the target %s", old_name, table->name, table->target_name),
+             errdetail("%s", purpose), errhint("Map the column to a target column without an expression.")));
     return nullptr;
 }
 
@@ -78,9 +78,9 @@ TupleDesc refs_descriptor(const SourceTable *parent, const Cascade *cascade) {
     for (int i = 0; i < cascade->column_count; i++) {
         const int index = old_column(parent, cascade->parent_columns[i]);
         if (index < 0)
-            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
-                            errmsg("foreign key \"%s\" refers to column \"%s\" of \"%s\", which is not known", cascade->name,
-                                   cascade->parent_columns[i], parent->name)));
+            ereport(ERROR,
+                    (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("foreign key \"%s\" refers to column \"%s\" of \"%s\", which is not known",
+                                                               cascade->name, cascade->parent_columns[i], parent->name)));
         TupleDescInitEntry(desc, static_cast<AttrNumber>(i + 1), psprintf("tandem_r%d", i + 1), parent->columns[index].type,
                            parent->columns[index].typmod, 0);
     }

@@ -26,21 +26,31 @@ constexpr int longest_payload = 7000; // of a notification
 
 Statement has_dead = {"SELECT FROM tandem.dead_letter WHERE table_id = $1 LIMIT 1", 1, {INT4OID}, nullptr};
 Statement has_retry = {"SELECT FROM tandem.retry WHERE table_id = $1 LIMIT 1", 1, {INT4OID}, nullptr};
-Statement remove_dead = {"DELETE FROM tandem.dead_letter d USING pg_catalog.unnest($2) AS k (key) WHERE d.table_id = $1 AND d.key = k.key", 2,
-                         {INT4OID, BYTEAARRAYOID}, nullptr};
-Statement remove_retry = {"DELETE FROM tandem.retry r USING pg_catalog.unnest($2) AS k (key) WHERE r.table_id = $1 AND r.key = k.key", 2,
-                          {INT4OID, BYTEAARRAYOID}, nullptr};
-Statement write_retry = {"INSERT INTO tandem.retry (table_id, key, op, flags, image, attempts, sqlstate, message, next_attempt) "
-                         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.clock_timestamp() + $9 * interval '1 ms') "
-                         "ON CONFLICT (table_id, key) DO UPDATE SET op = excluded.op, flags = excluded.flags, image = excluded.image, "
-                         "attempts = excluded.attempts, sqlstate = excluded.sqlstate, message = excluded.message, next_attempt = excluded.next_attempt",
-                         9, {INT4OID, BYTEAOID, CHAROID, INT2OID, BYTEAOID, INT4OID, TEXTOID, TEXTOID, FLOAT8OID}, nullptr};
-Statement write_dead = {"INSERT INTO tandem.dead_letter (table_id, key, op, flags, image, attempts, sqlstate, message, detail, first_failed) "
-                        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
-                        "ON CONFLICT (table_id, key) DO UPDATE SET op = excluded.op, flags = excluded.flags, image = excluded.image, "
-                        "attempts = excluded.attempts, sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, "
-                        "first_failed = excluded.first_failed, dead_since = excluded.dead_since",
-                        10, {INT4OID, BYTEAOID, CHAROID, INT2OID, BYTEAOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}, nullptr};
+Statement remove_dead = {"DELETE FROM tandem.dead_letter d USING pg_catalog.unnest($2) AS k (key) WHERE d.table_id = $1 AND d.key = k.key",
+                         2,
+                         {INT4OID, BYTEAARRAYOID},
+                         nullptr};
+Statement remove_retry = {"DELETE FROM tandem.retry r USING pg_catalog.unnest($2) AS k (key) WHERE r.table_id = $1 AND r.key = k.key",
+                          2,
+                          {INT4OID, BYTEAARRAYOID},
+                          nullptr};
+Statement write_retry = {
+    "INSERT INTO tandem.retry (table_id, key, op, flags, image, attempts, sqlstate, message, next_attempt) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.clock_timestamp() + $9 * interval '1 ms') "
+    "ON CONFLICT (table_id, key) DO UPDATE SET op = excluded.op, flags = excluded.flags, image = excluded.image, "
+    "attempts = excluded.attempts, sqlstate = excluded.sqlstate, message = excluded.message, next_attempt = excluded.next_attempt",
+    9,
+    {INT4OID, BYTEAOID, CHAROID, INT2OID, BYTEAOID, INT4OID, TEXTOID, TEXTOID, FLOAT8OID},
+    nullptr};
+Statement write_dead = {
+    "INSERT INTO tandem.dead_letter (table_id, key, op, flags, image, attempts, sqlstate, message, detail, first_failed) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+    "ON CONFLICT (table_id, key) DO UPDATE SET op = excluded.op, flags = excluded.flags, image = excluded.image, "
+    "attempts = excluded.attempts, sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, "
+    "first_failed = excluded.first_failed, dead_since = excluded.dead_since",
+    10,
+    {INT4OID, BYTEAOID, CHAROID, INT2OID, BYTEAOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID},
+    nullptr};
 // Rows of paused and blocked tables wait for tandem.resume. A row that somebody is about to discard is left to him. Rows of a table that
 // violate a unique constraint go together, due or not: one may hold what another waits for.
 Statement read_due = {"SELECT r.table_id, r.op, r.flags, NULL::integer, r.key, r.image, r.attempts, r.first_failed, "
@@ -50,11 +60,15 @@ Statement read_due = {"SELECT r.table_id, r.op, r.flags, NULL::integer, r.key, r
                       "OR r.sqlstate IN ('23505', '23P01') AND EXISTS (SELECT FROM tandem.retry d WHERE d.table_id = r.table_id "
                       "AND d.sqlstate IN ('23505', '23P01') AND d.next_attempt <= pg_catalog.statement_timestamp())) "
                       "ORDER BY r.next_attempt LIMIT $1 FOR UPDATE OF r SKIP LOCKED",
-                      1, {INT8OID}, nullptr};
+                      1,
+                      {INT8OID},
+                      nullptr};
 Statement read_next_due = {"SELECT pg_catalog.min(r.next_attempt) FROM tandem.retry r "
                            "JOIN tandem.source_table t USING (table_id) JOIN tandem.table_state s USING (table_id) "
                            "WHERE t.desired_state = 'running' AND s.state <> 'blocked'",
-                           0, {}, nullptr};
+                           0,
+                           {},
+                           nullptr};
 
 Datum key_array(const TableRows *set, bool (*wanted)(const Row *), int *count) {
     auto keys = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<size_t>(Max(set->count, 1))));
@@ -78,11 +92,10 @@ double backoff_ms(int attempts) {
 
 void write_retry_row(const Row *row, bool waits_for_table) {
     const int attempts = waits_for_table ? row->attempts : row->attempts + 1;
-    Datum values[] = {Int32GetDatum(row->table_id),     PointerGetDatum(row->key),
-                      CharGetDatum(row->op),            Int16GetDatum(row->flags),
-                      PointerGetDatum(row->image),      Int32GetDatum(attempts),
-                      text_datum(row->error->sqlstate), text_datum(row->error->message),
-                      Float8GetDatum(waits_for_table ? 0.0 : backoff_ms(attempts))};
+    Datum values[] = {
+        Int32GetDatum(row->table_id),     PointerGetDatum(row->key),       CharGetDatum(row->op),
+        Int16GetDatum(row->flags),        PointerGetDatum(row->image),     Int32GetDatum(attempts),
+        text_datum(row->error->sqlstate), text_datum(row->error->message), Float8GetDatum(waits_for_table ? 0.0 : backoff_ms(attempts))};
     char nulls[] = "         ";
     if (row->image == nullptr)
         nulls[4] = 'n';
@@ -91,11 +104,10 @@ void write_retry_row(const Row *row, bool waits_for_table) {
 
 void write_dead_row(const Row *row) {
     const TimestampTz first = row->from_retry ? row->first_failed : GetCurrentTimestamp();
-    Datum values[] = {Int32GetDatum(row->table_id),     PointerGetDatum(row->key),
-                      CharGetDatum(row->op),            Int16GetDatum(row->flags),
-                      PointerGetDatum(row->image),      Int32GetDatum(row->attempts + 1),
-                      text_datum(row->error->sqlstate), text_datum(row->error->message),
-                      text_datum(row->error->detail),   TimestampTzGetDatum(first)};
+    Datum values[] = {Int32GetDatum(row->table_id),     PointerGetDatum(row->key),       CharGetDatum(row->op),
+                      Int16GetDatum(row->flags),        PointerGetDatum(row->image),     Int32GetDatum(row->attempts + 1),
+                      text_datum(row->error->sqlstate), text_datum(row->error->message), text_datum(row->error->detail),
+                      TimestampTzGetDatum(first)};
     char nulls[] = "          ";
     if (row->image == nullptr)
         nulls[4] = 'n';

@@ -20,8 +20,8 @@ extern "C" {
 namespace tandem {
 namespace {
 
-constexpr int lock_failures_allowed = 20;     // then what is left of the set is put aside without asking for more locks
-constexpr int narrowed_lock_timeout = 50;     // ms, once a lock was not available in this set
+constexpr int lock_failures_allowed = 20; // then what is left of the set is put aside without asking for more locks
+constexpr int narrowed_lock_timeout = 50; // ms, once a lock was not available in this set
 constexpr int single_tries_allowed = 1000;
 constexpr int exchange_failures_allowed = 64; // of one set; a long chain of values behind one taken value is not worth more
 constexpr int exchange_rounds = 8;            // a row that stays out may block another: each round finds the next ones
@@ -30,7 +30,7 @@ struct Attempt {
     SourceTable *table;
     Row **rows;
     int count;
-    bool *conflicting;       // not nullptr: take all keys out before putting rows in, and note here which rows did not go in
+    bool *conflicting; // not nullptr: take all keys out before putting rows in, and note here which rows did not go in
     volatile bool relation_locked;
 };
 

@@ -30,7 +30,7 @@ PGDLLEXPORT void tandem_apply_main(Datum argument);
 namespace tandem {
 namespace {
 
-constexpr int idle_ms = 10 * 1000;          // longest sleep: the extension may have been dropped meanwhile
+constexpr int idle_ms = 10 * 1000; // longest sleep: the extension may have been dropped meanwhile
 constexpr int maintenance_ms = 60 * 1000;
 constexpr int longest_pause_ms = 10 * 1000; // after errors of a whole batch
 constexpr std::int64_t bloated_pages = 1024;
@@ -43,13 +43,26 @@ struct Pin {
 // What rows mean must not depend on anybody's settings, and an acknowledgement must be durable. Joins are index lookups: a plan made
 // while a table was small must not turn into a scan of it when it is large.
 constexpr Pin pins[] = {
-    {"synchronous_commit", "on"},       {"session_replication_role", "replica"}, {"search_path", "pg_catalog, pg_temp"},
-    {"row_security", "off"},            {"DateStyle", "ISO, YMD"},               {"IntervalStyle", "postgres"},
-    {"TimeZone", "UTC"},                {"extra_float_digits", "1"},             {"bytea_output", "hex"},
-    {"statement_timeout", "0"},         {"idle_in_transaction_session_timeout", "0"}, {"transaction_isolation", "read committed"},
-    {"transaction_read_only", "off"},   {"enable_seqscan", "off"},               {"enable_hashjoin", "off"},
-    {"enable_mergejoin", "off"},        {"jit", "off"},                          {"check_function_bodies", "off"},
-    {"default_tablespace", ""},         {"xmloption", "content"},
+    {"synchronous_commit", "on"},
+    {"session_replication_role", "replica"},
+    {"search_path", "pg_catalog, pg_temp"},
+    {"row_security", "off"},
+    {"DateStyle", "ISO, YMD"},
+    {"IntervalStyle", "postgres"},
+    {"TimeZone", "UTC"},
+    {"extra_float_digits", "1"},
+    {"bytea_output", "hex"},
+    {"statement_timeout", "0"},
+    {"idle_in_transaction_session_timeout", "0"},
+    {"transaction_isolation", "read committed"},
+    {"transaction_read_only", "off"},
+    {"enable_seqscan", "off"},
+    {"enable_hashjoin", "off"},
+    {"enable_mergejoin", "off"},
+    {"jit", "off"},
+    {"check_function_bodies", "off"},
+    {"default_tablespace", ""},
+    {"xmloption", "content"},
 };
 
 bool pinned_in_session(const char *name) { return strncmp(name, "transaction_", 12) != 0; }
@@ -75,9 +88,11 @@ void pin_transaction() {
     set_local("lock_timeout", timeout);
 }
 
-Statement prune_journal = {"DELETE FROM tandem.journal WHERE finished AND applied_at < pg_catalog.clock_timestamp() - $1 * interval '1 s'", 1,
-                           {FLOAT8OID}, nullptr};
-Statement prune_answers = {"DELETE FROM tandem.answer WHERE question_id < (SELECT pg_catalog.max(question_id) - 10000 FROM tandem.answer)", 0, {}, nullptr};
+Statement prune_journal = {"DELETE FROM tandem.journal WHERE finished AND applied_at < pg_catalog.clock_timestamp() - $1 * interval '1 s'",
+                           1,
+                           {FLOAT8OID},
+                           nullptr};
+Statement prune_answers = {"DELETE FROM tandem.answer a WHERE NOT tandem._question_live(a.question_id)", 0, {}, nullptr};
 Statement queue_pages = {"SELECT pg_catalog.pg_relation_size('tandem.queue') / 8192", 0, {}, nullptr};
 Statement lock_queue = {"LOCK TABLE tandem.queue IN ACCESS EXCLUSIVE MODE NOWAIT", 0, {}, nullptr};
 Statement any_queued = {"SELECT FROM tandem.queue LIMIT 1", 0, {}, nullptr};
@@ -158,8 +173,8 @@ void turn_failed(Loop *loop) {
     stats_apply_error(error.sqlstate, error.message);
     const double pause = Min(static_cast<double>(longest_pause_ms), retry_backoff_min * static_cast<double>(1 << Min(loop->failures, 16)));
     loop->failures++;
-    loop->not_before =
-        TimestampTzPlusMilliseconds(GetCurrentTimestamp(), static_cast<std::int64_t>(pause * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state))));
+    loop->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+                                                   static_cast<std::int64_t>(pause * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state))));
 }
 
 // True when the turn found something to do. An error ends the turn and is remembered in `loop`.

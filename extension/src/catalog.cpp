@@ -31,12 +31,16 @@ volatile bool outdated = false;
 Statement read_table = {"SELECT t.source_id, t.name, t.target::pg_catalog.oid, t.key_columns, s.database "
                         "FROM tandem.source_table t JOIN tandem.source s ON s.source_id OPERATOR(pg_catalog.=) t.source_id "
                         "WHERE t.table_id OPERATOR(pg_catalog.=) $1",
-                        1, {INT4OID}, nullptr};
-Statement read_columns = {"SELECT name, image_type FROM tandem.source_column WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY ordinal", 1,
-                          {INT4OID}, nullptr};
+                        1,
+                        {INT4OID},
+                        nullptr};
+Statement read_columns = {
+    "SELECT name, image_type FROM tandem.source_column WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY ordinal", 1, {INT4OID}, nullptr};
 Statement read_targets = {"SELECT name, source_column, expression, key_position FROM tandem.target_column "
                           "WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY key_position NULLS LAST, name",
-                          1, {INT4OID}, nullptr};
+                          1,
+                          {INT4OID},
+                          nullptr};
 // Actions that change or remove children; a child that is not moved from this source does not concern us.
 Statement read_cascades = {
     "SELECT f.name, c.table_id, f.columns, f.ref_columns FROM tandem.source_table p "
@@ -47,13 +51,17 @@ Statement read_cascades = {
     "WHERE p.table_id OPERATOR(pg_catalog.=) $1 AND c.desired_state OPERATOR(pg_catalog.<>) 'dropped' "
     "AND (f.on_delete OPERATOR(pg_catalog.=) ANY (ARRAY['CASCADE', 'SET NULL', 'SET DEFAULT']) "
     "OR f.on_update OPERATOR(pg_catalog.=) ANY (ARRAY['CASCADE', 'SET NULL', 'SET DEFAULT'])) ORDER BY f.name, c.table_id",
-    1, {INT4OID}, nullptr};
-Statement read_deferrable = {"SELECT i.indexrelid::pg_catalog.regclass FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) $1 "
-                             "AND NOT i.indimmediate LIMIT 1",
-                             1, {OIDOID}, nullptr};
+    1,
+    {INT4OID},
+    nullptr};
+Statement read_deferrable = {
+    "SELECT i.indexrelid::pg_catalog.regclass FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) $1 "
+    "AND NOT i.indimmediate LIMIT 1",
+    1,
+    {OIDOID},
+    nullptr};
 
-template <typename T>
-T *allocate(MemoryContext context, int count) {
+template <typename T> T *allocate(MemoryContext context, int count) {
     return static_cast<T *>(MemoryContextAllocZero(context, sizeof(T) * static_cast<size_t>(Max(count, 1))));
 }
 
@@ -169,12 +177,14 @@ void read_target_part(SourceTable *table, MemoryContext context) {
         if (column->key_position > 0)
             table->target_key[table->target_key_count++] = column;
         if (source != nullptr && (column->source_column = column_index(table, source)) < 0)
-            refuse(table, ERRCODE_UNDEFINED_COLUMN, psprintf("old column \"%s\" of \"%s\" is not known", source, table->name), nullptr, context);
+            refuse(table, ERRCODE_UNDEFINED_COLUMN, psprintf("old column \"%s\" of \"%s\" is not known", source, table->name), nullptr,
+                   context);
 
         const AttrNumber number = get_attnum(table->target, column->name);
         const FormData_pg_attribute *attribute = number > 0 ? TupleDescAttr(desc, number - 1) : nullptr;
         if (attribute == nullptr || attribute->attisdropped) {
-            refuse(table, ERRCODE_UNDEFINED_COLUMN, psprintf("column \"%s\" of target %s does not exist any more", column->name, table->target_name),
+            refuse(table, ERRCODE_UNDEFINED_COLUMN,
+                   psprintf("column \"%s\" of target %s does not exist any more", column->name, table->target_name),
                    "Put it back, or remove the table with tandem.drop_table and add it again.", context);
             continue;
         }
@@ -202,8 +212,8 @@ void read_target_part(SourceTable *table, MemoryContext context) {
     Datum target = ObjectIdGetDatum(table->target);
     if (execute(&read_deferrable, &target) > 0)
         refuse(table, ERRCODE_FEATURE_NOT_SUPPORTED,
-               psprintf("target %s has a deferrable unique constraint \"%s\", which cannot be kept while rows are applied", table->target_name,
-                        result_text(0, 1, CurrentMemoryContext)),
+               psprintf("target %s has a deferrable unique constraint \"%s\", which cannot be kept while rows are applied",
+                        table->target_name, result_text(0, 1, CurrentMemoryContext)),
                "Replace it by a constraint that is NOT DEFERRABLE, then call tandem.resume.", context);
 }
 

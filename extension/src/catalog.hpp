@@ -16,13 +16,13 @@ namespace tandem {
 
 struct TargetColumn {
     const char *name;
-    Oid type;          // as declared, may be a domain
+    Oid type; // as declared, may be a domain
     Oid base_type;
     bool enum_from_text;
     int source_column; // index into columns, -1: expression
     const char *expression;
-    int key_position;  // from 1, 0: not part of the key
-    bool image_equal;  // equal values of the type are the same bytes (btree "equalimage")
+    int key_position; // from 1, 0: not part of the key
+    bool image_equal; // equal values of the type are the same bytes (btree "equalimage")
 };
 
 // A foreign key of the old side with an action that changes children behind the triggers' back. The table it is listed under is the parent.
@@ -48,11 +48,11 @@ struct TablePlans {
 struct SourceTable {
     int table_id;
     int source_id;
-    const char *name;         // on the old side
-    Oid target;               // InvalidOid when gone
+    const char *name; // on the old side
+    Oid target;       // InvalidOid when gone
     Oid owner;
-    const char *target_name;  // qualified and quoted
-    const char *refusal;      // why nothing can be applied, nullptr: it can
+    const char *target_name; // qualified and quoted
+    const char *refusal;     // why nothing can be applied, nullptr: it can
     const char *refusal_hint;
     int refusal_code;
 
@@ -70,14 +70,14 @@ struct SourceTable {
     TargetColumn **target_key; // in order of key_position
     List *kept_columns;        // names of target columns that are not written (char *), generated ones left out
 
-    List *cascades;            // Cascade *
+    List *cascades; // Cascade *
     TablePlans plans;
 };
 
 constexpr const char *row_number_column = "tandem_row_number";
 
-void watch_targets();    // once per process
-void refresh_catalog();  // forgets what is outdated; start of a transaction, outside SPI
+void watch_targets();                  // once per process
+void refresh_catalog();                // forgets what is outdated; start of a transaction, outside SPI
 SourceTable *find_table(int table_id); // nullptr: not in the catalog. Needs a transaction, not SPI.
 
 // Columns only, uncached, in the current context, read with the rights of the extension: for functions in ordinary backends.

@@ -18,8 +18,7 @@ namespace {
 [[noreturn]] void refuse_late_load() {
     const char *loaded = shared_preload_libraries_string;
     const bool empty = loaded == nullptr || loaded[0] == '\0';
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("pg_tandem must be loaded when the server starts"),
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("pg_tandem must be loaded when the server starts"),
                     errdetail("It needs shared memory and background workers, which a running server cannot add."),
                     errhint("Put the line  shared_preload_libraries = '%s%spg_tandem'  into postgresql.conf and restart the server.",
                             empty ? "" : loaded, empty ? "" : ", ")));

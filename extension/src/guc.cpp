@@ -79,8 +79,8 @@ void define_settings() {
     DefineCustomIntVariable("tandem.max_tables", "Tables that pg_stat_tandem_tables can count, over all databases.", nullptr, &max_tables,
                             max_tables, 1, 100 * 1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable("tandem.debug_failpoint", "Ends or stops a process at a named step, for fault tests.",
-                               "A name such as \"apply:before_commit\", a space, and \"kill\" or \"stop\".", &debug_failpoint, "", PGC_SUSET,
-                               GUC_NOT_IN_SAMPLE | GUC_SUPERUSER_ONLY, check_failpoint, nullptr, nullptr);
+                               "A name such as \"apply:before_commit\", a space, and \"kill\" or \"stop\".", &debug_failpoint, "",
+                               PGC_SUSET, GUC_NOT_IN_SAMPLE | GUC_SUPERUSER_ONLY, check_failpoint, nullptr, nullptr);
     MarkGUCPrefixReserved("tandem");
 }
 

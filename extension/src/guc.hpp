@@ -5,20 +5,20 @@
 
 namespace tandem {
 
-extern int lease_ttl;             // ms
+extern int lease_ttl; // ms
 extern int batch_rows;
-extern int batch_bytes;           // kB
+extern int batch_bytes; // kB
 extern int pipeline_depth;
-extern int poll_interval_min;     // ms
-extern int poll_interval_max;     // ms
-extern int source_lock_timeout;   // ms
-extern int apply_lock_timeout;    // ms
-extern int retry_backoff_min;     // ms
-extern int retry_backoff_max;     // ms
+extern int poll_interval_min;   // ms
+extern int poll_interval_max;   // ms
+extern int source_lock_timeout; // ms
+extern int apply_lock_timeout;  // ms
+extern int retry_backoff_min;   // ms
+extern int retry_backoff_max;   // ms
 extern int max_attempts;
-extern int journal_retention;     // s
-extern int question_timeout;      // ms
-extern int max_tables;            // size of the shared statistics, fixed at server start
+extern int journal_retention; // s
+extern int question_timeout;  // ms
+extern int max_tables;        // size of the shared statistics, fixed at server start
 
 inline std::int64_t batch_bytes_limit() { return static_cast<std::int64_t>(batch_bytes) * 1024; }
 

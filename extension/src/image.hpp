@@ -16,7 +16,7 @@ struct ImageColumn {
     const char *type_name; // image type as declared, e.g. numeric(10,2)
     Oid type;
     std::int32_t typmod;
-    bool key;              // belongs to the key
+    bool key; // belongs to the key
     FmgrInfo receive;
     Oid receive_parameter;
     FmgrInfo send;

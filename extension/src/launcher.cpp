@@ -40,26 +40,26 @@ namespace {
 
 constexpr int max_databases = 256;
 constexpr int no_process = -1;
-constexpr int rescan_ms = 60 * 1000;     // a database made from a template that has the extension announces itself to nobody
+constexpr int rescan_ms = 60 * 1000; // a database made from a template that has the extension announces itself to nobody
 constexpr int restart_first_ms = 1000;
 constexpr int restart_longest_ms = 60 * 1000;
-constexpr int stable_ms = 60 * 1000;     // a worker that lived this long starts again without delay
-constexpr int hold_ms = 10 * 1000;       // DROP DATABASE waits 5 s for others to leave
+constexpr int stable_ms = 60 * 1000; // a worker that lived this long starts again without delay
+constexpr int hold_ms = 10 * 1000;   // DROP DATABASE waits 5 s for others to leave
 
 struct Slot {
-    Oid database;          // InvalidOid: free
-    std::uint32_t ready;   // raised by _database_ready
-    std::uint32_t seen;    // value of `ready` when the last worker began
-    bool absent;           // that worker found no extension
-    bool present;          // that worker found it
-    int worker_pid;        // 0: none
+    Oid database;        // InvalidOid: free
+    std::uint32_t ready; // raised by _database_ready
+    std::uint32_t seen;  // value of `ready` when the last worker began
+    bool absent;         // that worker found no extension
+    bool present;        // that worker found it
+    int worker_pid;      // 0: none
     TimestampTz hold_until;
 };
 
 struct LauncherShared {
     LWLock lock;
     int tranche;
-    int launcher_procno;   // index into ProcGlobal->allProcs, whose latch wakes the launcher
+    int launcher_procno; // index into ProcGlobal->allProcs, whose latch wakes the launcher
     Slot slots[max_databases];
 };
 
@@ -96,8 +96,8 @@ struct Known {
     Oid database;
     char name[NAMEDATALEN];
     bool seen_in_scan;
-    bool wanted;                    // start a worker
-    bool proven;                    // a worker found the extension
+    bool wanted; // start a worker
+    bool proven; // a worker found the extension
     std::uint32_t handled_ready;
     BackgroundWorkerHandle *handle; // of the running worker, else nullptr
     TimestampTz started_at;

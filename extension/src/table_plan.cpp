@@ -219,7 +219,8 @@ SPIPlanPtr put_kept_plan(SourceTable *table) {
         append_value_list(&sql, table);
         foreach (cell, table->kept_columns)
             appendStringInfo(&sql, ", tandem_kept_%d", ++number);
-        appendStringInfo(&sql, " FROM %s JOIN %s ON tandem_kept_row OPERATOR(pg_catalog.=) %s", rows_relation, kept_relation, row_number_column);
+        appendStringInfo(&sql, " FROM %s JOIN %s ON tandem_kept_row OPERATOR(pg_catalog.=) %s", rows_relation, kept_relation,
+                         row_number_column);
         appendStringInfoString(&sql, " ON CONFLICT DO NOTHING");
         table->plans.put_kept = prepare(sql.data);
     }

@@ -29,9 +29,9 @@ SPIPlanPtr delete_keys_plan(SourceTable *table); // DELETE … USING tandem_keys
 SPIPlanPtr upsert_plan(SourceTable *table);      // INSERT … SELECT FROM tandem_rows ON CONFLICT DO UPDATE, equal rows left alone
 
 // Unique values that move between rows of a set: take the rows out first, then put them all in again.
-SPIPlanPtr take_rows_plan(SourceTable *table);   // DELETE … USING tandem_rows RETURNING number, columns that are not written
-SPIPlanPtr put_kept_plan(SourceTable *table);    // INSERT … FROM tandem_rows JOIN tandem_kept
-SPIPlanPtr put_new_plan(SourceTable *table);     // INSERT … FROM tandem_rows that are not in tandem_kept
+SPIPlanPtr take_rows_plan(SourceTable *table);    // DELETE … USING tandem_rows RETURNING number, columns that are not written
+SPIPlanPtr put_kept_plan(SourceTable *table);     // INSERT … FROM tandem_rows JOIN tandem_kept
+SPIPlanPtr put_new_plan(SourceTable *table);      // INSERT … FROM tandem_rows that are not in tandem_kept
 SPIPlanPtr missing_rows_plan(SourceTable *table); // numbers of rows that the two left out, a unique value of theirs being taken
 
 // "left OPERATOR(…) right" for a key or foreign-key comparison that can use an index on `left_type`; `right` of another type is converted

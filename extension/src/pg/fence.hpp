@@ -11,8 +11,7 @@
 
 namespace tandem {
 
-template <typename Body>
-Datum fenced(Body body) {
+template <typename Body> Datum fenced(Body body) {
     char message[512];
     bool out_of_memory = false;
     try {

@@ -10,7 +10,7 @@
 namespace tandem {
 
 struct SqlError {
-    int code = 0;          // encoded SQLSTATE (ERRCODE_…), 0 = no error
+    int code = 0; // encoded SQLSTATE (ERRCODE_…), 0 = no error
     char sqlstate[6] = {0};
     char message[512] = {0};
     char detail[512] = {0};

@@ -29,7 +29,8 @@ void finish_spi();
 std::uint64_t execute(Statement *statement, Datum *values = nullptr, const char *nulls = nullptr, DestReceiver *dest = nullptr);
 
 // The same for a plan that the caller owns.
-std::uint64_t execute_plan(SPIPlanPtr plan, const char *what, Datum *values = nullptr, const char *nulls = nullptr, DestReceiver *dest = nullptr);
+std::uint64_t execute_plan(SPIPlanPtr plan, const char *what, Datum *values = nullptr, const char *nulls = nullptr,
+                           DestReceiver *dest = nullptr);
 
 // Column (from 1) of a row of SPI_tuptable.
 Datum result_value(std::uint64_t row, int column, bool *is_null);
