@@ -18,13 +18,13 @@ def test_backfill_beside_live_changes(scene):
 
 
 def test_views(scene):
-    rows = scene.sql("SELECT * FROM pg_stat_tandem_tables")
+    rows = scene.sql("SELECT * FROM tandem.pg_stat_tandem_tables")
     assert len(rows) == 2
-    assert len(scene.sql("SELECT * FROM pg_stat_tandem_worker")) >= 1
-    assert len(scene.sql("SELECT * FROM pg_stat_tandem_apply")) >= 1
+    assert len(scene.sql("SELECT * FROM tandem.pg_stat_tandem_worker")) >= 1
+    assert len(scene.sql("SELECT * FROM tandem.pg_stat_tandem_apply")) >= 1
     # Every column is documented.
-    assert scene.sql("SELECT attrelid::regclass::text, attname FROM pg_attribute WHERE attrelid IN ('pg_stat_tandem_tables'::regclass,"
-                     " 'pg_stat_tandem_worker'::regclass, 'pg_stat_tandem_apply'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL") == []
+    assert scene.sql("SELECT attrelid::regclass::text, attname FROM pg_attribute WHERE attrelid IN ('tandem.pg_stat_tandem_tables'::regclass,"
+                     " 'tandem.pg_stat_tandem_worker'::regclass, 'tandem.pg_stat_tandem_apply'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL") == []
 
 
 def test_idle_costs_little(scene):
