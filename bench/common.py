@@ -12,7 +12,7 @@ from lib.postgres import Postgres
 from lib.tandem import Scene
 
 SYSBENCH_SCHEMA_TABLES = 2
-SYSBENCH_ROWS = 50000
+SYSBENCH_ROWS = 100000
 
 
 def note(text):
