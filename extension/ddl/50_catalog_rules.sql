@@ -74,7 +74,8 @@ BEGIN
   RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION tandem._guard_source_table() IS 'trigger: a table enters registered, with names of its own on the old side, by the owner of its target';
+COMMENT ON FUNCTION tandem._guard_source_table() IS
+  'trigger: a table enters registered, with names of its own on the old side, by the owner of its target';
 
 CREATE FUNCTION tandem._guard_target_column() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

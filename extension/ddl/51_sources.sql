@@ -64,7 +64,8 @@ BEGIN
   RETURN mapped;
 END
 $$;
-COMMENT ON FUNCTION tandem._mapping_role(name) IS 'role whose user mapping a source of the current user takes, public for the one of everybody';
+COMMENT ON FUNCTION tandem._mapping_role(name) IS
+  'role whose user mapping a source of the current user takes, public for the one of everybody';
 
 CREATE FUNCTION tandem._connection(source tandem.source) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp

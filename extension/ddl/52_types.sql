@@ -93,7 +93,8 @@ AS $$
                    WHERE c.castsource = from_type AND c.casttarget = to_type AND c.castcontext IN ('i', 'a')), 'none')
   END
 $$;
-COMMENT ON FUNCTION tandem._carries_cast(oid, integer, oid, integer) IS 'verdict for all other types: only the same type or a binary-coercible one is exact';
+COMMENT ON FUNCTION tandem._carries_cast(oid, integer, oid, integer) IS
+  'verdict for all other types: only the same type or a binary-coercible one is exact';
 
 CREATE FUNCTION tandem._carries(from_type oid, from_mod integer, to_type oid, to_mod integer, longest bigint DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp

@@ -47,7 +47,8 @@ COMMENT ON FUNCTION tandem._mysql_name(text) IS 'name quoted for the old side';
 CREATE FUNCTION tandem._own_trigger(source tandem.source, table_name text, trigger_name text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT trigger_name ~ ('^tandem_a[iud]_' || tandem._trigger_suffix(source.source_id, table_name) || '$') $$;
-COMMENT ON FUNCTION tandem._own_trigger(tandem.source, text, text) IS 'whether a trigger of the old side is one that this database makes for the table';
+COMMENT ON FUNCTION tandem._own_trigger(tandem.source, text, text) IS
+  'whether a trigger of the old side is one that this database makes for the table';
 
 CREATE FUNCTION tandem._refuse_taken_slot(source tandem.source, description jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -70,7 +71,8 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_taken_slot(tandem.source, jsonb) IS 'error when an AFTER trigger is in the way and the server allows only one';
+COMMENT ON FUNCTION tandem._refuse_taken_slot(tandem.source, jsonb) IS
+  'error when an AFTER trigger is in the way and the server allows only one';
 
 CREATE FUNCTION tandem._refuse_unmappable(description jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -159,9 +161,12 @@ BEGIN
       WHEN nullable IS NOT NULL THEN 'Its unique keys have columns that may be NULL, and a key with a NULL does not name a row.'
       ELSE 'A row that changes is named by its key; without one the change cannot be found on the other side.' END,
     HINT = CASE
-      WHEN by_prefix IS NOT NULL THEN format('On the old side: ALTER TABLE %s ADD tandem_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, ADD UNIQUE KEY (tandem_id);', table_name)
-      WHEN nullable IS NOT NULL THEN format('On the old side: ALTER TABLE %s MODIFY %s … NOT NULL; or add a primary key.', table_name, tandem._mysql_name(nullable))
+      WHEN by_prefix IS NOT NULL THEN
+        format('On the old side: ALTER TABLE %s ADD tandem_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT, ADD UNIQUE KEY (tandem_id);', table_name)
+      WHEN nullable IS NOT NULL THEN
+        format('On the old side: ALTER TABLE %s MODIFY %s … NOT NULL; or add a primary key.', table_name, tandem._mysql_name(nullable))
       ELSE format('On the old side: ALTER TABLE %s ADD tandem_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY;', table_name) END;
 END
 $$;
-COMMENT ON FUNCTION tandem._choose_key(jsonb) IS 'columns of the key that names the rows: the primary key, or else the shortest unique key over NOT NULL columns';
+COMMENT ON FUNCTION tandem._choose_key(jsonb) IS
+  'columns of the key that names the rows: the primary key, or else the shortest unique key over NOT NULL columns';

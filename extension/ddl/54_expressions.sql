@@ -71,7 +71,8 @@ BEGIN
   RETURN result;
 END
 $$;
-COMMENT ON FUNCTION tandem._check_expression(text) IS 'parses an expression over the columns of pg_temp.tandem_shape; errors are those of PostgreSQL';
+COMMENT ON FUNCTION tandem._check_expression(text) IS
+  'parses an expression over the columns of pg_temp.tandem_shape; errors are those of PostgreSQL';
 
 CREATE FUNCTION tandem._expression(expression text, target_column name) RETURNS tandem.checked_expression
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

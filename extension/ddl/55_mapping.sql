@@ -12,7 +12,8 @@ AS $$
   FROM jsonb_array_elements(description -> 'columns') AS c
   WHERE lower(c ->> 'name') = lower(wanted)
 $$;
-COMMENT ON FUNCTION tandem._old_column(jsonb, text) IS 'old column of that name, in its own spelling; NULL if there is none or only several that differ in case';
+COMMENT ON FUNCTION tandem._old_column(jsonb, text) IS
+  'old column of that name, in its own spelling; NULL if there is none or only several that differ in case';
 
 CREATE FUNCTION tandem._plain(target name, source_column text) RETURNS tandem.mapped_column
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -37,7 +38,8 @@ BEGIN
   RETURN ROW(target, NULL, checked.canonical, checked.type, checked.typmod, checked.uses)::tandem.mapped_column;
 END
 $$;
-COMMENT ON FUNCTION tandem._mapped(jsonb, name, text) IS 'a target column as "columns" asks for it: the name of an old column, or else an expression';
+COMMENT ON FUNCTION tandem._mapped(jsonb, name, text) IS
+  'a target column as "columns" asks for it: the name of an old column, or else an expression';
 
 CREATE FUNCTION tandem._refuse_malformed_columns(columns jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -82,7 +84,8 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_unknown_columns(jsonb, regclass, jsonb) IS 'error when the mapping names a column that the target does not have or computes itself';
+COMMENT ON FUNCTION tandem._refuse_unknown_columns(jsonb, regclass, jsonb) IS
+  'error when the mapping names a column that the target does not have or computes itself';
 
 CREATE FUNCTION tandem._map_columns(description jsonb, target regclass, columns jsonb) RETURNS SETOF tandem.mapped_column
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -109,7 +112,8 @@ BEGIN
   END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem._map_columns(jsonb, regclass, jsonb) IS 'written columns of an existing target: those that columns names, the others by equal name';
+COMMENT ON FUNCTION tandem._map_columns(jsonb, regclass, jsonb) IS
+  'written columns of an existing target: those that columns names, the others by equal name';
 
 CREATE FUNCTION tandem._new_columns(description jsonb, columns jsonb) RETURNS SETOF tandem.mapped_column
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -140,7 +144,8 @@ BEGIN
                                     AND NOT columns ? tandem._old_column(description, e.value));
 END
 $$;
-COMMENT ON FUNCTION tandem._new_columns(jsonb, jsonb) IS 'columns of a target that is to be created: the old ones, renamed, replaced or left out as columns says, then the new ones';
+COMMENT ON FUNCTION tandem._new_columns(jsonb, jsonb) IS
+  'columns of a target that is to be created: the old ones, renamed, replaced or left out as columns says, then the new ones';
 
 CREATE FUNCTION tandem._longest(description jsonb, old_column text) RETURNS bigint
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -202,7 +207,8 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_unwritten(regclass, tandem.mapped_column[]) IS 'error when a NOT NULL column without default gets no value';
+COMMENT ON FUNCTION tandem._refuse_unwritten(regclass, tandem.mapped_column[]) IS
+  'error when a NOT NULL column without default gets no value';
 
 CREATE FUNCTION tandem._note_unmoved(description jsonb, target regclass, mapping tandem.mapped_column[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -230,4 +236,5 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._note_unmoved(jsonb, regclass, tandem.mapped_column[]) IS 'notices about old columns that are left behind and NULLs that will be refused';
+COMMENT ON FUNCTION tandem._note_unmoved(jsonb, regclass, tandem.mapped_column[]) IS
+  'notices about old columns that are left behind and NULLs that will be refused';

@@ -143,7 +143,8 @@ EXCEPTION WHEN data_exception THEN
   RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION tandem._literal_default(jsonb, text) IS 'default of an old column as an SQL literal, NULL when there is none or it is no constant';
+COMMENT ON FUNCTION tandem._literal_default(jsonb, text) IS
+  'default of an old column as an SQL literal, NULL when there is none or it is no constant';
 
 CREATE FUNCTION tandem._column_definition(description jsonb, c tandem.mapped_column) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -209,7 +210,8 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._create_index(regclass, jsonb, tandem.mapped_column[], jsonb) IS 'creates one secondary index of the old table on a new target, or says why not';
+COMMENT ON FUNCTION tandem._create_index(regclass, jsonb, tandem.mapped_column[], jsonb) IS
+  'creates one secondary index of the old table on a new target, or says why not';
 
 CREATE FUNCTION tandem._note_text_keys(description jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

@@ -86,7 +86,8 @@ AS $$
     SET columns = excluded.columns, parent_database = excluded.parent_database, parent = excluded.parent,
         ref_columns = excluded.ref_columns, on_delete = excluded.on_delete, on_update = excluded.on_update
 $$;
-COMMENT ON FUNCTION tandem._store_foreign_keys(tandem.source, jsonb) IS 'remembers the foreign keys in which an old table is child or parent';
+COMMENT ON FUNCTION tandem._store_foreign_keys(tandem.source, jsonb) IS
+  'remembers the foreign keys in which an old table is child or parent';
 
 CREATE FUNCTION tandem._store_table(
   source tandem.source, description jsonb, key text[], target regclass, target_key name[], mapping tandem.mapped_column[], created boolean
@@ -175,7 +176,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name) IS
-  'makes one old table known and creates its target if there is none; nothing is moved before tandem.start. columns: target column → old column or expression, null to leave it alone. on_existing: error, keep or truncate rows that the target has. target_schema: where a target is looked for and created when it is not given, by default as CREATE TABLE does';
+  'makes one old table known and creates its target if there is none; nothing is moved before tandem.start.
+columns: target column → old column or expression, null to leave it alone.
+on_existing: error, keep or truncate rows that the target has.
+target_schema: where a target is looked for and created when it is not given, by default as CREATE TABLE does';
 
 CREATE FUNCTION tandem._parents_first(descriptions jsonb[]) RETURNS SETOF jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -196,7 +200,8 @@ BEGIN
   END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem._parents_first(jsonb[]) IS 'descriptions in an order in which foreign keys point backwards, as far as there are no cycles';
+COMMENT ON FUNCTION tandem._parents_first(jsonb[]) IS
+  'descriptions in an order in which foreign keys point backwards, as far as there are no cycles';
 
 CREATE FUNCTION tandem.add_tables(
   source text,

@@ -16,7 +16,8 @@ AS $$
   LEFT JOIN tandem.source_table AS p ON p.source_id = s.source_id AND p.name = f.parent AND f.parent_database = s.database
   WHERE t.table_id = child_id AND tandem._cascades(f)
 $$;
-COMMENT ON FUNCTION tandem._cascades_into(integer) IS 'foreign keys by which other tables change rows of this one, and those tables where they are added';
+COMMENT ON FUNCTION tandem._cascades_into(integer) IS
+  'foreign keys by which other tables change rows of this one, and those tables where they are added';
 
 CREATE FUNCTION tandem._unmapped(table_id integer, columns text[]) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -179,7 +180,8 @@ BEGIN
   RETURN true;
 END
 $$;
-COMMENT ON FUNCTION tandem._unblock(integer) IS 'lets a blocked table try again: capture is made complete, rows that wait are due; false if it was not blocked';
+COMMENT ON FUNCTION tandem._unblock(integer) IS
+  'lets a blocked table try again: capture is made complete, rows that wait are due; false if it was not blocked';
 
 CREATE FUNCTION tandem.resume(VARIADIC tables text[] DEFAULT '{}') RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -226,7 +228,8 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_waiting_for_self(integer) IS 'error when waiting could only time out, because the caller''s own transaction hides the change';
+COMMENT ON FUNCTION tandem._refuse_waiting_for_self(integer) IS
+  'error when waiting could only time out, because the caller''s own transaction hides the change';
 
 CREATE FUNCTION tandem.wait_for("table" text, state text, timeout interval DEFAULT '1 minute') RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

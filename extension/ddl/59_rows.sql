@@ -92,7 +92,8 @@ CREATE VIEW tandem.dead_letters AS
   SELECT s.name AS source, t.name AS "table", t.target, tandem.decode_key(d.table_id, d.key) AS key, d.sqlstate, d.message, d.detail,
          CASE d.op WHEN 'D' THEN 'delete' ELSE 'write' END AS operation, d.attempts, d.first_failed, d.dead_since
   FROM tandem.dead_letter AS d JOIN tandem.source_table AS t USING (table_id) JOIN tandem.source AS s USING (source_id);
-COMMENT ON VIEW tandem.dead_letters IS 'rows that could not be applied, with the reason; messages may hold values, so it is for tandem_admin';
+COMMENT ON VIEW tandem.dead_letters IS
+  'rows that could not be applied, with the reason; messages may hold values, so it is for tandem_admin';
 COMMENT ON COLUMN tandem.dead_letters.source IS 'source of the table';
 COMMENT ON COLUMN tandem.dead_letters."table" IS 'old table';
 COMMENT ON COLUMN tandem.dead_letters.target IS 'table of this database that lacks the change';
