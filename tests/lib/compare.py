@@ -112,10 +112,10 @@ HEX_OLD, HEX_NEW = "HEX(CONVERT({} USING utf8mb4))", "encode(convert_to(({})::te
 KINDS = {
     "int": ("{}", canonical_int, "({})::text", canonical_int),
     "decimal": ("{}", canonical_decimal, "({})::text", canonical_decimal),
-    # + 0e0 makes MySQL print the float with the digits of the double that it is; the text of a FLOAT would lose some.
-    "float": ("{} + 0e0", float_bits, "encode(float4send({}), 'hex')", same),
-    "float as double": ("{} + 0e0", double_bits, "encode(float8send({}), 'hex')", same),
-    "double": ("{} + 0e0", double_bits, "encode(float8send({}), 'hex')", same),
+    # * 1e0 makes MySQL print the float with the digits of the double that it is; the text of a FLOAT would lose some. (+ 0e0 would lose -0.)
+    "float": ("{} * 1e0", float_bits, "encode(float4send({}), 'hex')", same),
+    "float as double": ("{} * 1e0", double_bits, "encode(float8send({}), 'hex')", same),
+    "double": ("{} * 1e0", double_bits, "encode(float8send({}), 'hex')", same),
     "date": ("{}", same, "({})::text", same),
     "datetime": ("{}", canonical_datetime, "({})::text", canonical_datetime),
     "time": ("{}", canonical_time, "({})::text", canonical_time),

@@ -1,6 +1,8 @@
 """A scene: an old database, a new database, the source between them and a worker. Only sugar over the SQL that a DBA would type."""
 import itertools
 
+import psycopg2
+
 from . import compare, mysql
 from .process import wait_until
 from .worker import Worker
@@ -59,7 +61,13 @@ class Scene:
         for worker in self.workers:
             if not worker.running():
                 raise RuntimeError(f"tandem-sync ended with {worker.child.returncode}:\n{worker.log_text()[-3000:]}")
-        return self.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'tandem-sync%%'")
+        try:
+            self.sql("""SELECT * FROM tandem._ask('{"kind": "ping"}', '1 s')""")
+            return True
+        except psycopg2.Error as error:
+            if error.pgcode not in ("55000", "57014", "08000", "08001", "08006"):
+                raise
+            return False
 
     def add_and_start(self, pattern="%", wait=True):
         self.sql("SELECT tandem.add_tables('shop', %s)", (pattern,))
@@ -118,7 +126,8 @@ class Scene:
         """Rows left in all outboxes (not counting the gap table)."""
         total = 0
         for (name,) in self.sql("SELECT outbox FROM tandem.source_table"):
-            total += self.old.value(f"SELECT count(*) FROM `{self.metadata}`.`{name}`")
+            quoted = name.replace("`", "``")
+            total += self.old.value(f"SELECT count(*) FROM `{self.metadata}`.`{quoted}`")
         return total
 
     def gaps(self):

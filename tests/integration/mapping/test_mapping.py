@@ -18,7 +18,7 @@ def test_mapped_columns(scene):
         id integer PRIMARY KEY, "given name" text NOT NULL, family varchar(30), admin boolean NOT NULL, balance numeric(20,2), label text,
         imported boolean NOT NULL DEFAULT true, remark text DEFAULT 'none')''')
     scene.add_table("users", target="accounts.people", columns=json.dumps({
-        "id": "id", "given name": "first", "family": "last", "admin": "is_admin <> 0", "balance": "cents::numeric / 100",
+        "id": "id", "given name": "first", "family": "last", "admin": "is_admin <> 0", "balance": "(cents::numeric / 100)::numeric(20,2)",
         "label": "upper(first) || '-' || coalesce(last, '?')"}))
     scene.start_all()
     scene.check(mapping=MAPPING)

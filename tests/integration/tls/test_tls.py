@@ -23,7 +23,7 @@ def certificate(folder, name, issuer, host):
     return key, signed
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def papers(folder):
     home = folder / "papers"
     home.mkdir()
@@ -33,14 +33,14 @@ def papers(folder):
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tls_server(folder, papers):
     server = mysql.server("mariadb", folder, "tls", [f"--ssl-ca={papers['ca']}", f"--ssl-key={papers['right'][0]}", f"--ssl-cert={papers['right'][1]}"]).start()
     yield server
     server.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def strange_server(folder, papers):
     server = mysql.server("mariadb", folder, "strange", [f"--ssl-ca={papers['ca']}", f"--ssl-key={papers['stranger'][0]}", f"--ssl-cert={papers['stranger'][1]}"]).start()
     yield server
