@@ -109,8 +109,13 @@ std::array<Trigger, 3> triggers(const core::SourceConnection &connection, const 
             if (column.name == name && std::find(table.key_columns.begin(), table.key_columns.end(), name) == table.key_columns.end())
                 moved.push_back(differs(column));
 
+    // An inserted row was absent before, perhaps because a hidden cascade had taken it away together with its children: those are looked
+    // up again (model E). No child can refer to a key that is really new, so the look-up then finds nothing.
+    const int insert_removes = table.referenced_columns.empty() ? 0 : 1;
+
     return {{
-        {"tandem_ai_" + table.trigger_suffix, "INSERT", guarded(connection, table, "  " + insert + row_of("NEW", key, 0) + ";\n")},
+        {"tandem_ai_" + table.trigger_suffix, "INSERT",
+         guarded(connection, table, "  " + insert + row_of("NEW", key, insert_removes) + ";\n")},
         {"tandem_au_" + table.trigger_suffix, "UPDATE",
          guarded(connection, table,
                  "  IF " + join(moved, " OR ") + " THEN\n    " + insert + row_of("OLD", key, 1) + ", " + row_of("NEW", key, 1) +
