@@ -53,6 +53,7 @@ CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &t
 mysql::ChunkEnd copy_chunk(mysql::SourceSession &source, const core::TableConfig &table, const std::vector<std::string> &cursor,
                            std::size_t limit, postgres::CopyWriter &writer) {
     return source.read_chunk(table, cursor, limit, [&](std::string_view key, std::string_view image, const core::Untranslatable *bad) {
+        failpoint("pump:in_copy_batch");
         if (bad != nullptr)
             writer.row(table.table_id, 'X', flag_backfill, std::nullopt, key, untranslatable_json(*bad));
         else

@@ -8,6 +8,7 @@
 #include "sync/failpoint.hpp"
 
 #include <memory>
+#include <optional>
 
 namespace tandem::sync {
 
@@ -98,9 +99,17 @@ void QuestionServer::run() {
     std::unique_ptr<postgres::WorkerApi> api;
     while (!stop_.requested()) {
         try {
-            if (!api)
-                api = std::make_unique<postgres::WorkerApi>(conninfo_, "questions", holder_, [this] { return stop_.requested(); });
-            if (const auto question = api->next_question(Millis(5000)))
+            if (!api) {
+                // Told to stop, the session waits for the end of next_question: given up in its midst, its backend would go on waiting
+                // and be handed a question that nobody answers.
+                std::optional<Clock::time_point> stopping;
+                api = std::make_unique<postgres::WorkerApi>(conninfo_, "questions", holder_, [this, stopping]() mutable {
+                    if (stop_.requested() && !stopping)
+                        stopping = Clock::now();
+                    return stopping && Clock::now() - *stopping > Millis(3000);
+                });
+            }
+            if (const auto question = api->next_question(Millis(1000)))
                 answer(*api, *question);
             backoff.reset();
         } catch (const std::exception &error) {
