@@ -41,7 +41,7 @@ char *key_example(const SourceTable *table) {
     StringInfoData example;
     initStringInfo(&example);
     for (int i = 0; i < table->key_count; i++)
-        appendStringInfo(&example, "%s\"%s\": …", i > 0 ? ", " : "", table->key_columns[i]->name);
+        appendStringInfo(&example, "%s\"%s\": ...", i > 0 ? ", " : "", table->key_columns[i]->name);
     return example.data;
 }
 
