@@ -62,7 +62,7 @@ bool check_source(const core::SourceConnection &connection, const std::vector<co
               << connection.host << ":" << connection.port << ", database " << connection.database << ", metadata database "
               << connection.metadata_database << "\n";
     try {
-        mysql::ControlSession session(connection);
+        mysql::ControlSession session(connection, mysql::ControlSession::Database::unnamed);
         // First the grants: without them nothing below may be readable.
         const bool granted = check_grants(session);
         const json facts = session.server_facts();

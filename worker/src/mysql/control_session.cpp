@@ -46,7 +46,12 @@ struct ControlSession::Impl {
     core::SourceConnection connection;
     ControlClient client;
 
-    explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {}
+    Impl(const core::SourceConnection &source, Database use) : connection(source), client(use == Database::named ? source : without(source)) {}
+
+    static core::SourceConnection without(core::SourceConnection source) {
+        source.database.clear();
+        return source;
+    }
 
     struct ExistingTrigger {
         std::string table, event, timing, statement, sql_mode;
@@ -169,7 +174,7 @@ struct ControlSession::Impl {
     std::string lower_case_names_;
 };
 
-ControlSession::ControlSession(const core::SourceConnection &connection) : impl_(std::make_unique<Impl>(connection)) {}
+ControlSession::ControlSession(const core::SourceConnection &connection, Database use) : impl_(std::make_unique<Impl>(connection, use)) {}
 ControlSession::~ControlSession() = default;
 
 nlohmann::json ControlSession::server_facts() { return describe_server(impl_->client); }

@@ -19,7 +19,9 @@ struct CaptureStatus {
 
 class ControlSession {
   public:
-    explicit ControlSession(const core::SourceConnection &connection);
+    // `unnamed` connects without the source's database, so that a user without any right on it can be told which GRANTs are missing.
+    enum class Database { named, unnamed };
+    explicit ControlSession(const core::SourceConnection &connection, Database use = Database::named);
     ~ControlSession();
 
     nlohmann::json server_facts(); // answer of question "connect"
