@@ -16,15 +16,7 @@ def flavors():
     return [f for f in chosen if f != "mysql56" or os.environ.get("TANDEM_MYSQL56") != "no"]
 
 
-def pytest_generate_tests(metafunc):
-    if "flavor" in metafunc.fixturenames:
-        only = metafunc.definition.get_closest_marker("flavors")
-        chosen = [f for f in flavors() if only is None or f in only.args]
-        metafunc.parametrize("flavor", chosen, scope="session")
-
-
 def pytest_configure(config):
-    config.addinivalue_line("markers", "flavors(*names): run on these old servers only (the reason stands at the test)")
     config.addinivalue_line("markers", "settings(dict): settings of PostgreSQL for a fault test")
 
 
@@ -62,6 +54,11 @@ def bare_pg(folder):
     server = postgres.Postgres(folder, "bare", preload=False).start()
     yield server
     server.stop("immediate")
+
+
+@pytest.fixture(scope="session", params=flavors())
+def flavor(request):
+    return request.param
 
 
 _old_servers = {}
