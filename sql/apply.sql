@@ -179,6 +179,7 @@ SELECT tandem.decode_key(:users, '\xff00');
 
 SELECT (SELECT count(*) FROM tandem.queue) AS queue, (SELECT count(*) FROM tandem.batch) AS batches, (SELECT count(*) FROM tandem.retry) AS retries,
        (SELECT count(*) FROM tandem.dead_letter) AS dead;
+DELETE FROM tandem.journal WHERE source_id = :source;
 DELETE FROM tandem.source_table WHERE source_id = :source;
 DELETE FROM tandem.source WHERE source_id = :source;
 DROP SCHEMA apply_test CASCADE;
