@@ -19,7 +19,7 @@ def test_poison_row_among_10000(fault_scene):
     assert scene.value("SELECT count(*) FROM movement") == 9999
     assert [(name, state) for name, state, _ in scene.dead_letters()] == [("movement", "23514")]
     assert [(d.what, d.key) for d in scene.differences()] == [("missing", ("37", "41"))]
-    assert scene.pg.log_has("WARNING:.*dead letter"), "a dead letter is a WARNING in the server's log"
+    assert scene.pg.log_has("WARNING:.*cannot be applied"), "a dead letter is a WARNING in the server's log"
     listener.poll()
     assert listener.notifies, "and a NOTIFY"
     listener.close()
