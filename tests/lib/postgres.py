@@ -77,7 +77,8 @@ class Postgres:
         text = conf.read_text()
         if "tandem.conf" not in text:
             conf.write_text(text + "\ninclude 'tandem.conf'\n")
-        process.give_to(self.data, USER)
+        if process.am_root():
+            shutil.chown(self.data / "tandem.conf", USER, USER)
 
     def reload(self, **settings):
         self.set(**settings)
