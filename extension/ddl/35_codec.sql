@@ -1,3 +1,7 @@
+-- How the old side's collations compare at their loosest: without regard to case and accents. Apply looks children of foreign keys up with it.
+CREATE COLLATION tandem.loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+COMMENT ON COLLATION tandem.loose IS 'compares text without regard to case and accents, for foreign keys of the old side with such a collation';
+
 -- Keys between their forms (docs/protocol.md section 2). STABLE: they read the columns of the table from the catalog.
 
 CREATE FUNCTION tandem.encode_key(table_id integer, key jsonb) RETURNS bytea

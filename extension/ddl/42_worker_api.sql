@@ -85,6 +85,10 @@ BEGIN
       DETAIL = 'A batch is named by its epoch and a number counted from 1 within the epoch.';
   ELSIF backfill IS NOT NULL AND NOT (backfill ?& ARRAY['table_id', 'cursor', 'done', 'rows']) THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('backfill of batch %s lacks table_id, cursor, done or rows', batch_id);
+  ELSIF EXISTS (SELECT FROM tandem.journal AS j WHERE j.batch_id = submit_batch.batch_id) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('batch %s has been applied before', batch_id),
+      DETAIL = 'A name of a batch is never used twice: its acknowledgement is in tandem.journal already.',
+      HINT = 'Acquire the lease anew and number batches in the new epoch.';
   END IF;
   INSERT INTO tandem.batch (batch_id, source_id, epoch, rows, bytes, fetch_us, backfill)
   VALUES (batch_id, source_id, epoch, rows, bytes, fetch_us, backfill);

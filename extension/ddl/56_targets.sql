@@ -35,6 +35,44 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_unfit_target(regclass) IS 'error unless the target is a table that the current user owns';
 
+CREATE FUNCTION tandem._refuse_unkept_constraints(target regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  unkept record;
+BEGIN
+  SELECT n.conname, CASE n.contype WHEN 'x' THEN 'exclusion' WHEN 'p' THEN 'primary key' ELSE 'unique' END AS kind INTO unkept
+  FROM pg_constraint AS n WHERE n.conrelid = target AND n.contype IN ('u', 'p', 'x') AND n.condeferrable ORDER BY n.conname LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'feature_not_supported',
+      MESSAGE = format('target %s has the deferrable %s constraint "%s"', target, unkept.kind, unkept.conname),
+      DETAIL = 'Rows are applied with session_replication_role = replica, under which PostgreSQL does not check deferrable constraints: duplicates would get in.',
+      HINT = 'Replace it by a constraint that is NOT DEFERRABLE.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_unkept_constraints(regclass) IS 'error when the target has a constraint that is not checked while rows are applied';
+
+CREATE FUNCTION tandem._note_triggers(target regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  firing text;
+BEGIN
+  SELECT string_agg(format('"%s" (ENABLE %s)', g.tgname, CASE g.tgenabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END), ', ' ORDER BY g.tgname)
+    INTO firing
+  FROM pg_trigger AS g WHERE g.tgrelid = target AND NOT g.tgisinternal AND g.tgenabled IN ('A', 'R');
+  IF firing IS NOT NULL THEN
+    RAISE NOTICE USING
+      MESSAGE = format('triggers of target %s fire while rows are applied: %s', target, firing),
+      DETAIL = 'Other triggers do not. A trigger that changes or drops a row makes the target differ from the old table; one that fails makes the row a dead letter.',
+      HINT = 'If that is not meant: ALTER TABLE … ENABLE TRIGGER ….';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._note_triggers(regclass) IS 'notice about triggers that fire although session_replication_role is replica';
+
 CREATE FUNCTION tandem._target_key(target regclass, key text[], mapping tandem.mapped_column[]) RETURNS name[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -141,7 +141,7 @@ BEGIN
     target := tandem._create_target(description, key, columns, target_schema);
     created := true;
   END IF;
-  PERFORM tandem._refuse_unfit_target(target);
+  PERFORM tandem._refuse_unfit_target(target), tandem._refuse_unkept_constraints(target);
   PERFORM tandem._refuse_unknown_columns(description, target, columns);
   mapping := ARRAY(SELECT tandem._map_columns(description, target, columns));
   target_key := tandem._target_key(target, key, mapping);
@@ -150,6 +150,8 @@ BEGIN
   PERFORM tandem._note_unmoved(description, target, mapping);
   PERFORM tandem._prepare_rows(target, on_existing);
   new_id := tandem._store_table(source, description, key, target, target_key, mapping, created);
+  PERFORM tandem._refuse_hidden_fk_columns(t.table_id) FROM tandem._cascade_neighbours(new_id) AS t;
+  PERFORM tandem._note_triggers(target);
   PERFORM tandem._drop_shape();
   RETURN new_id;
 END

@@ -72,7 +72,7 @@ DECLARE
   unmapped_parent text;
 BEGIN
   FOR hop IN
-    SELECT (c.fk).name AS fk_name, (c.fk).columns, (c.fk).ref_columns, c.parent_id FROM tandem._cascades_into(child_id) AS c
+    SELECT (c.fk).name AS fk_name, (c.fk).columns, (c.fk).ref_columns, c.parent_id FROM tandem._cascades_into(child_id) AS c WHERE c.parent_id IS NOT NULL
   LOOP
     unmapped_child := tandem._unmapped(child_id, hop.columns);
     unmapped_parent := tandem._unmapped(hop.parent_id, hop.ref_columns);
@@ -82,13 +82,76 @@ BEGIN
         MESSAGE = format('columns of the cascading foreign key "%s" have no column of their own in the target: %s', hop.fk_name,
                          concat_ws(', ', unmapped_child, unmapped_parent)),
         DETAIL = 'Rows that a cascade changed are looked up in the target by these columns.',
-        HINT = format('Drop table %L and add it with a target column that takes them as they are.',
+        HINT = format('Table %L needs target columns that take them as they are: give them to tandem.add_table, after tandem.drop_table if it is added already.',
                       tandem._table_label(CASE WHEN unmapped_child IS NULL THEN hop.parent_id ELSE child_id END));
     END IF;
   END LOOP;
 END
 $$;
 COMMENT ON FUNCTION tandem._refuse_hidden_fk_columns(integer) IS 'error when the columns of a cascading foreign key are not in the targets';
+
+CREATE FUNCTION tandem._target_name(table_id integer, old_column text) RETURNS name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _target_name.table_id AND m.source_column = old_column
+$$;
+COMMENT ON FUNCTION tandem._target_name(integer, text) IS 'target column that takes an old column as it is';
+
+CREATE FUNCTION tandem._compared_loosely(table_id integer, old_column text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(bool_or(c."collation" !~ '_bin$|^binary$'), false)
+  FROM tandem.source_column AS c WHERE c.table_id = _compared_loosely.table_id AND c.name = old_column
+$$;
+COMMENT ON FUNCTION tandem._compared_loosely(integer, text) IS 'whether the old side compares a column by a collation instead of by its bytes';
+
+CREATE FUNCTION tandem._has_leading_index(target regclass, wanted name, loose boolean) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT EXISTS (
+    SELECT FROM pg_index AS i
+    WHERE i.indrelid = target AND i.indisvalid AND i.indpred IS NULL
+      AND CASE WHEN loose THEN i.indkey[0] = 0 AND i.indcollation[0] = 'tandem.loose'::regcollation
+               ELSE i.indkey[0] = (SELECT a.attnum FROM pg_attribute AS a WHERE a.attrelid = target AND a.attname = wanted) END)
+$$;
+COMMENT ON FUNCTION tandem._has_leading_index(regclass, name, boolean) IS 'whether children can be looked up by this column without reading their whole table';
+
+CREATE FUNCTION tandem._note_slow_cascades(child_id integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  hop record;
+BEGIN
+  FOR hop IN
+    SELECT k.fk_name, k.target, bool_or(k.loose) AS loose,
+           string_agg(CASE WHEN k.loose THEN format('(rtrim(%I::text) COLLATE tandem.loose)', k.name) ELSE quote_ident(k.name) END, ', '
+                      ORDER BY k.position) AS columns
+    FROM (SELECT (c.fk).name AS fk_name, t.target, f.position, tandem._target_name(child_id, f.name) AS name,
+                 tandem._compared_loosely(child_id, f.name) AS loose
+          FROM tandem._cascades_into(child_id) AS c JOIN tandem.source_table AS t ON t.table_id = child_id
+          CROSS JOIN LATERAL unnest((c.fk).columns) WITH ORDINALITY AS f(name, position)) AS k
+    GROUP BY k.fk_name, k.target HAVING NOT bool_or(tandem._has_leading_index(k.target, k.name, k.loose))
+    ORDER BY k.fk_name
+  LOOP
+    RAISE NOTICE USING
+      MESSAGE = format('target %s has no index for the cascading foreign key "%s"', hop.target, hop.fk_name),
+      DETAIL = concat_ws(' ', 'Rows that a cascade changed are looked up by it; without an index each batch with changes of parents reads the whole table.',
+                         CASE WHEN hop.loose THEN 'The old side compares it without regard to case or trailing spaces, and so does the look-up.' END),
+      HINT = format('CREATE INDEX ON %s (%s);', hop.target, hop.columns);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._note_slow_cascades(integer) IS 'notice about cascading foreign keys whose children can only be found by reading the whole target';
+
+CREATE FUNCTION tandem._cascade_neighbours(new_id integer) RETURNS TABLE (table_id integer)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT t.table_id FROM tandem.source_table AS t
+  WHERE t.desired_state <> 'dropped' AND EXISTS (SELECT FROM tandem._cascades_into(t.table_id) AS c WHERE c.parent_id = new_id)
+  UNION
+  SELECT new_id
+$$;
+COMMENT ON FUNCTION tandem._cascade_neighbours(integer) IS 'a new table, and those already added whose rows its cascades change';
 
 CREATE FUNCTION tandem._refuse_orphans(parent_id integer) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -138,7 +201,8 @@ DECLARE
   ids integer[] := ARRAY(SELECT t.table_id FROM tandem._chosen(tables) AS t);
   started integer;
 BEGIN
-  PERFORM tandem._refuse_foreign_target(t.target), tandem._refuse_uncaptured_parents(t.table_id, ids), tandem._refuse_hidden_fk_columns(t.table_id)
+  PERFORM tandem._refuse_foreign_target(t.target), tandem._refuse_unkept_constraints(t.target), tandem._refuse_uncaptured_parents(t.table_id, ids),
+    tandem._refuse_hidden_fk_columns(t.table_id), tandem._note_slow_cascades(t.table_id), tandem._note_triggers(t.target)
   FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);
   INSERT INTO tandem.table_state (table_id) SELECT unnest(ids) ON CONFLICT DO NOTHING;
   UPDATE tandem.source_table AS t SET desired_state = 'running' WHERE t.table_id = ANY (ids) AND t.desired_state <> 'running';
@@ -165,6 +229,14 @@ $$;
 COMMENT ON FUNCTION tandem.pause(text[]) IS
   'stops the apply of the tables named, or of all, while capture goes on: nothing is lost, the outbox grows. Returns how many were running';
 
+CREATE FUNCTION tandem._retry_now(table_id integer) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+  UPDATE tandem.retry AS r SET next_attempt = now() WHERE r.table_id = _retry_now.table_id AND r.next_attempt > now();
+  SELECT tandem._wake_apply();
+$$;
+COMMENT ON FUNCTION tandem._retry_now(integer) IS 'rows of a table that wait are due when the current transaction commits, and apply looks at once';
+
 CREATE FUNCTION tandem._unblock(table_id integer) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -174,14 +246,12 @@ BEGIN
   IF NOT FOUND THEN
     RETURN false;
   END IF;
-  UPDATE tandem.retry AS r SET next_attempt = now() WHERE r.table_id = _unblock.table_id;
   PERFORM tandem._config_changed();
-  PERFORM tandem._wake_apply();
   RETURN true;
 END
 $$;
 COMMENT ON FUNCTION tandem._unblock(integer) IS
-  'lets a blocked table try again: capture is made complete, rows that wait are due; false if it was not blocked';
+  'lets a blocked table try again: capture is made complete; false if it was not blocked';
 
 CREATE FUNCTION tandem.resume(VARIADIC tables text[] DEFAULT '{}') RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -204,6 +274,7 @@ BEGIN
       resumed := resumed + 1;
     END IF;
     UPDATE tandem.source_table AS t SET desired_state = 'running' WHERE t.table_id = chosen.table_id AND t.desired_state = 'paused';
+    PERFORM tandem._retry_now(chosen.table_id);
   END LOOP;
   RETURN resumed;
 END

@@ -4,7 +4,7 @@
 //   apply_batch    one batch of the queue, one transaction
 //   apply_settle   the rows of a transaction table by table: state, fate, log
 //   apply_retry    rows put aside, and the tables retry and dead_letter
-//   apply_cascade  children that the old side changes behind the triggers' back
+//   apply_cascade  children that the old side changes behind the triggers' back; cascade_lookup: how they are found
 //   apply_set      merging the rows of one table, and narrowing to those that fail
 //   table_plan     the statements for that; catalog: what is known of a table
 #pragma once
@@ -35,6 +35,7 @@ struct Row {
     std::int32_t age_us;
     bytea *key;
     bytea *image;
+    bytea *superseded; // image of this key that waited until this one came; known for cascade parents only
     int position;    // order of arrival
     bool from_retry; // else from the queue
     bool due;        // from_retry: its own time has come; else it only goes along with another
@@ -68,6 +69,8 @@ void apply_rows(TableRows *set);
 
 // apply_cascade: before anything is changed; fills tandem.request. Rows whose children cannot be looked up get a fate.
 void expand_cascades(TableRows *set);
+// After the rows of the chunk that ends the table's backfill: asks once more for children whose parent is not here.
+void request_orphans(int table_id);
 
 // apply_batch
 bool apply_next_batch(); // false: nothing waits

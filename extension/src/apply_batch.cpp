@@ -54,6 +54,14 @@ Statement write_backfill = {
     {INT8OID},
     nullptr};
 
+// The table whose backfill ends with this batch.
+Statement read_ended_backfill = {"SELECT s.table_id FROM tandem.batch b JOIN tandem.table_state s ON s.table_id = (b.backfill->>'table_id')::integer "
+                                 "WHERE b.batch_id = $1 AND (b.backfill->>'done')::boolean AND NOT s.backfill_done",
+                                 1,
+                                 {INT8OID},
+                                 nullptr};
+Statement journalled = {"SELECT FROM tandem.journal WHERE batch_id = $1", 1, {INT8OID}, nullptr};
+
 // --- rows of the queue come straight into our own array -----------------------------------------------------------------------------
 
 struct RowReceiver {
@@ -115,6 +123,31 @@ bool fetch_batch(Batch *batch) {
         batch->arrived_at = DatumGetTimestampTz(result_value(0, 8, &is_null));
     }
     finish_spi();
+    return found;
+}
+
+void end_backfill(const Batch &batch) {
+    Datum id = Int64GetDatum(batch.batch_id);
+    int table_id = 0;
+    connect_spi();
+    if (execute(&read_ended_backfill, &id) > 0)
+        table_id = result_int32(0, 1);
+    finish_spi();
+    if (table_id != 0)
+        request_orphans(table_id);
+}
+
+// A name that was used before can only be a mistake of whoever sent the batch. Its acknowledgement is there and cannot be given again.
+bool was_journalled(const Batch &batch) {
+    Datum id = Int64GetDatum(batch.batch_id);
+    connect_spi();
+    const bool found = execute(&journalled, &id) > 0;
+    finish_spi();
+    if (found)
+        ereport(WARNING, (errmsg("batch %lld has been applied before and is dropped", static_cast<long long>(batch.batch_id)),
+                          errdetail("A batch with this name is in tandem.journal; this one has %d rows.", batch.rows),
+                          errhint("Names of batches are never used twice by tandem-sync: look for another program that calls "
+                                  "tandem.submit_batch. Compare the tables concerned with the old side.")));
     return found;
 }
 
@@ -186,12 +219,15 @@ bool apply_next_batch() {
         commit_apply_transaction();
         return false;
     }
+    batch.accepted = batch.accepted && !was_journalled(batch);
     if (batch.accepted) {
         int row_count = 0;
         Datum id = Int64GetDatum(batch.batch_id);
         Row *rows = collect_rows(&read_rows, &id, batch.rows, &row_count);
         tables = group_rows(rows, row_count, &table_count);
         settle_tables(tables, table_count, true);
+        if (batch.has_backfill)
+            end_backfill(batch);
     }
     finish_batch(batch, tables, table_count, GetCurrentTimestamp() - started);
     failpoint("apply:before_commit");

@@ -26,6 +26,17 @@ constexpr int longest_payload = 7000; // of a notification
 
 Statement has_dead = {"SELECT FROM tandem.dead_letter WHERE table_id = $1 LIMIT 1", 1, {INT4OID}, nullptr};
 Statement has_retry = {"SELECT FROM tandem.retry WHERE table_id = $1 LIMIT 1", 1, {INT4OID}, nullptr};
+// With the place of the key in the array and the image, for cascade parents.
+Statement take_dead = {"DELETE FROM tandem.dead_letter d USING pg_catalog.unnest($2) WITH ORDINALITY AS k (key, position) "
+                       "WHERE d.table_id = $1 AND d.key = k.key RETURNING k.position, CASE d.op WHEN 'U' THEN d.image END",
+                       2,
+                       {INT4OID, BYTEAARRAYOID},
+                       nullptr};
+Statement take_retry = {"DELETE FROM tandem.retry r USING pg_catalog.unnest($2) WITH ORDINALITY AS k (key, position) "
+                        "WHERE r.table_id = $1 AND r.key = k.key RETURNING k.position, CASE r.op WHEN 'U' THEN r.image END",
+                        2,
+                        {INT4OID, BYTEAARRAYOID},
+                        nullptr};
 Statement remove_dead = {"DELETE FROM tandem.dead_letter d USING pg_catalog.unnest($2) AS k (key) WHERE d.table_id = $1 AND d.key = k.key",
                          2,
                          {INT4OID, BYTEAARRAYOID},
@@ -143,6 +154,27 @@ long time_until_due() {
     return wait;
 }
 
+// Also notes superseded images where children may refer to values that only they hold.
+std::int64_t take_superseded(TableRows *set, Statement *remove, Statement *take, Datum *values) {
+    ListCell *cell;
+    bool noted = false;
+    foreach (cell, set->table->cascades)
+        noted = noted || !static_cast<Cascade *>(lfirst(cell))->by_key;
+    if (!noted)
+        return static_cast<std::int64_t>(execute(remove, values));
+    const std::uint64_t count = execute(take, values);
+    for (std::uint64_t i = 0; i < count; i++) {
+        bool is_null;
+        const Datum image = result_value(i, 2, &is_null);
+        if (is_null)
+            continue;
+        MemoryContext before = MemoryContextSwitchTo(CurTransactionContext);
+        set->rows[result_int64(i, 1) - 1]->superseded = DatumGetByteaPCopy(image);
+        MemoryContextSwitchTo(before);
+    }
+    return static_cast<std::int64_t>(count);
+}
+
 } // namespace
 
 void supersede(TableRows *set) {
@@ -152,11 +184,11 @@ void supersede(TableRows *set) {
     connect_spi();
     if (execute(&has_dead, values) > 0) {
         values[1] = key_array(set, any_row, &count);
-        set->counts.superseded += static_cast<std::int64_t>(execute(&remove_dead, values));
+        set->counts.superseded += take_superseded(set, &remove_dead, &take_dead, values);
     }
     if (execute(&has_retry, values) > 0) {
         values[1] = key_array(set, any_row, &count);
-        set->counts.superseded += static_cast<std::int64_t>(execute(&remove_retry, values));
+        set->counts.superseded += take_superseded(set, &remove_retry, &take_retry, values);
     }
     finish_spi();
 }

@@ -43,14 +43,18 @@ Statement read_targets = {"SELECT name, source_column, expression, key_position 
                           nullptr};
 // Actions that change or remove children; a child that is not moved from this source does not concern us.
 Statement read_cascades = {
-    "SELECT f.name, c.table_id, f.columns, f.ref_columns FROM tandem.source_table p "
+    "SELECT f.name, c.table_id, f.columns, f.ref_columns, ARRAY(SELECT CASE WHEN sc.\"collation\" OPERATOR(pg_catalog.~) '_bin$|^binary$' "
+    "OR sc.\"collation\" IS NULL THEN 'exact' ELSE 'loose' END "
+    "FROM pg_catalog.unnest(f.columns) WITH ORDINALITY AS k (name, position) LEFT JOIN tandem.source_column sc "
+    "ON sc.table_id OPERATOR(pg_catalog.=) c.table_id AND sc.name OPERATOR(pg_catalog.=) k.name ORDER BY k.position) "
+    "FROM tandem.source_table p "
     "JOIN tandem.source s ON s.source_id OPERATOR(pg_catalog.=) p.source_id "
     "JOIN tandem.source_fk f ON f.source_id OPERATOR(pg_catalog.=) p.source_id AND f.parent_database OPERATOR(pg_catalog.=) s.database "
     "AND f.parent OPERATOR(pg_catalog.=) p.name AND f.child_database OPERATOR(pg_catalog.=) s.database "
     "JOIN tandem.source_table c ON c.source_id OPERATOR(pg_catalog.=) p.source_id AND c.name OPERATOR(pg_catalog.=) f.child "
     "WHERE p.table_id OPERATOR(pg_catalog.=) $1 AND c.desired_state OPERATOR(pg_catalog.<>) 'dropped' "
     "AND (f.on_delete OPERATOR(pg_catalog.=) ANY (ARRAY['CASCADE', 'SET NULL', 'SET DEFAULT']) "
-    "OR f.on_update OPERATOR(pg_catalog.=) ANY (ARRAY['CASCADE', 'SET NULL', 'SET DEFAULT'])) ORDER BY f.name, c.table_id",
+    "OR f.on_update OPERATOR(pg_catalog.=) ANY (ARRAY['CASCADE', 'SET NULL', 'SET DEFAULT'])) ORDER BY c.table_id, f.name",
     1,
     {INT4OID},
     nullptr};
@@ -227,6 +231,11 @@ void read_cascade_part(SourceTable *table, MemoryContext context) {
         cascade->child_table_id = result_int32(row, 2);
         cascade->child_columns = text_array(row, 3, &cascade->column_count, context);
         cascade->parent_columns = text_array(row, 4, &parents, context);
+        int compared = 0;
+        const char **comparison = text_array(row, 5, &compared, context);
+        cascade->loose = allocate<bool>(context, compared);
+        for (int i = 0; i < compared; i++)
+            cascade->loose[i] = strcmp(comparison[i], "loose") == 0;
         cascade->by_key = parents == cascade->column_count;
         for (int i = 0; i < parents; i++) {
             const int index = column_index(table, cascade->parent_columns[i]);

@@ -32,6 +32,7 @@ struct Cascade {
     int column_count;
     const char **child_columns;  // old names
     const char **parent_columns; // old names
+    bool *loose;                 // of each column: the old side compares it by a collation, not by its bytes
     bool by_key;                 // all parent columns belong to the parent's key
 };
 
