@@ -120,7 +120,8 @@ KINDS = {
     "datetime": ("{}", canonical_datetime, "({})::text", canonical_datetime),
     "time": ("{}", canonical_time, "({})::text", canonical_time),
     "text": (HEX_OLD, lower, HEX_NEW, same),
-    "name": ("LOWER({})", same, "lower(({})::text)", same),  # uuid, inet: one value, two spellings
+    "uuid": ("LOWER({})", same, "({})::text", same),
+    "inet": ("LOWER({})", same, "host({})", same),
     "bytes": ("HEX({})", lower, "encode({}, 'hex')", same),
     "bit": ("LPAD(BIN({} + 0), {width}, '0')", same, "({})::text", same),
     "json": (HEX_OLD, canonical_json, HEX_NEW, canonical_json),
@@ -133,7 +134,7 @@ KIND_OF_TYPE = {
     **dict.fromkeys(["datetime", "timestamp"], "datetime"),
     **dict.fromkeys(["char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"], "text"),
     **dict.fromkeys(["binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"], "bytes"),
-    **dict.fromkeys(["uuid", "inet6", "inet4"], "name"),
+    "uuid": "uuid", "inet6": "inet", "inet4": "inet",
     "bit": "bit", "json": "json",
 }
 

@@ -72,6 +72,10 @@ bool valid_utf8(std::string_view text) {
     return true;
 }
 
+std::size_t field_count(std::string_view tuple) {
+    return tuple.size() < 2 ? 0 : static_cast<std::size_t>(static_cast<unsigned char>(tuple[0]) << 8 | static_cast<unsigned char>(tuple[1]));
+}
+
 namespace encode {
 namespace {
 
@@ -79,18 +83,18 @@ constexpr std::int64_t days_to_2000 = 10957; // 1970-01-01 to 2000-01-01
 constexpr std::int64_t day_us = 86'400'000'000;
 constexpr int numeric_base_digits = 4;
 
-constexpr ValueError out_of_range{"22003", "number out of range of the image type"};
-constexpr ValueError not_a_number{"22P02", "not a decimal number"};
-constexpr ValueError zero_date{"22008", "zero or partly zero date"};
-constexpr ValueError invalid_date{"22008", "date that is not in the calendar"};
-constexpr ValueError invalid_time{"22008", "time of day out of range"};
-constexpr ValueError nul_in_text{"22021", "text contains U+0000, which PostgreSQL's text cannot hold"};
-constexpr ValueError bad_utf8{"22021", "text is not valid UTF-8"};
-constexpr ValueError nul_in_json{"22P05", "JSON contains the escape \\u0000, which jsonb cannot hold"};
-constexpr ValueError bad_uuid{"22P02", "not a UUID"};
-constexpr ValueError bad_inet{"22P02", "not an IP address"};
-constexpr ValueError bad_bit{"22026", "bit string of a wrong length"};
-constexpr ValueError too_long{"54000", "value is longer than the 1 GB that PostgreSQL can hold"};
+constexpr ValueError out_of_range{"22003", "number out of range of the image type", "out of range"};
+constexpr ValueError not_a_number{"22P02", "not a decimal number", "out of range"};
+constexpr ValueError zero_date{"22008", "zero or partly zero date", "zero date"};
+constexpr ValueError invalid_date{"22008", "date that is not in the calendar", "invalid date"};
+constexpr ValueError invalid_time{"22008", "time of day out of range", "invalid time"};
+constexpr ValueError nul_in_text{"22021", "text contains U+0000, which PostgreSQL's text cannot hold", "U+0000"};
+constexpr ValueError bad_utf8{"22021", "text is not valid UTF-8", "invalid bytes"};
+constexpr ValueError nul_in_json{"22P05", "JSON contains the escape \\u0000, which jsonb cannot hold", "U+0000"};
+constexpr ValueError bad_uuid{"22P02", "not a UUID", nullptr};
+constexpr ValueError bad_inet{"22P02", "not an IP address", nullptr};
+constexpr ValueError bad_bit{"22026", "bit string of a wrong length", nullptr};
+constexpr ValueError too_long{"54000", "value is longer than the 1 GB that PostgreSQL can hold", "too long"};
 
 template <typename Int> void raw(std::string &out, Int value) {
     std::array<char, sizeof(Int)> bytes;

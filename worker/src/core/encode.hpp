@@ -13,6 +13,7 @@ namespace tandem::core {
 struct ValueError {
     const char *sqlstate;
     const char *message;
+    const char *rule; // short name, counted by in tandem.losses; nullptr: no policy helps
 };
 
 // Calendar value as the MySQL protocol gives it; all zero is the zero date.
@@ -53,6 +54,9 @@ Result uuid(std::string &out, std::string_view value);
 Result inet(std::string &out, std::string_view value);
 
 } // namespace encode
+
+// The number in a tuple's header.
+std::size_t field_count(std::string_view tuple);
 
 // Days since 1970-01-01 of a proleptic Gregorian date, and back.
 std::int64_t days_from_civil(int year, int month, int day);

@@ -413,6 +413,9 @@ std::optional<std::string> mysql_literal(const Column &column, std::string_view 
     case Kind::jsonb:
         break;
     }
+    // Bytes of the column's own character set that have no UTF-8 form, marked by a byte that UTF-8 does not have (RowReader::text).
+    if (!text.empty() && text.front() == '\xff' && !column.charset.empty())
+        return "_" + column.charset + " X'" + hex(text.substr(1)) + "'";
     // The introducer makes MySQL convert from UTF-8 to the column's character set; the column's collation decides comparisons.
     return text.empty() ? "_utf8mb4''" : "_utf8mb4 X'" + hex(text) + "'";
 }

@@ -19,6 +19,25 @@ template <typename T> T value_or(const json &object, const char *name, T fallbac
     return found == object.end() || found->is_null() ? fallback : found->get<T>();
 }
 
+Policy parse_policy(const std::string &name) {
+    if (name.empty() || name == "dead_letter")
+        return Policy::dead_letter;
+    if (name == "null")
+        return Policy::null;
+    if (name == "value")
+        return Policy::value;
+    if (name == "sidecar")
+        return Policy::sidecar;
+    throw Error(Side::worker, "22023", "policy \"" + name + "\" is not known", false, "The extension and the worker may be of different versions.");
+}
+
+std::string unhex(const std::string &text) {
+    std::string bytes;
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+        bytes.push_back(static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16)));
+    return bytes;
+}
+
 Column parse_column(const json &from) {
     Column column;
     column.name = from.at("name").get<std::string>();
@@ -29,6 +48,8 @@ Column parse_column(const json &from) {
     column.nullable = value_or(from, "nullable", true);
     column.charset = optional_text(from, "charset");
     column.collation = optional_text(from, "collation");
+    column.policy = parse_policy(optional_text(from, "policy"));
+    column.policy_image = unhex(optional_text(from, "policy_image"));
     return column;
 }
 

@@ -9,6 +9,9 @@
 
 namespace tandem::core {
 
+// What to do with a value that PostgreSQL cannot hold (docs/protocol.md section 10).
+enum class Policy { dead_letter, null, value, sidecar };
+
 struct Column {
     std::string name;
     std::string mysql_type; // as in information_schema.COLUMN_TYPE
@@ -18,6 +21,8 @@ struct Column {
     std::string charset;    // empty for non-text
     std::string collation;  // empty for non-text
     std::string image_type; // PostgreSQL type that carries the value, e.g. "numeric(10,2)"
+    Policy policy = Policy::dead_letter;
+    std::string policy_image; // Policy::value: the declared value in the image type's binary format
 };
 
 // A foreign key with ON UPDATE CASCADE whose columns overlap the child's key (docs/protocol.md section 7).
@@ -99,5 +104,8 @@ struct Untranslatable {
     std::string sqlstate; // of the error PostgreSQL would raise: 22008, 22021, 22003 …
     std::string message;  // without the value itself if it may be long or secret
 };
+
+// Bit of queue.flags: the image has one field more, the losses (docs/protocol.md section 10).
+constexpr int flag_losses = 8;
 
 } // namespace tandem::core

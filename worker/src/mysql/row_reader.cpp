@@ -2,11 +2,14 @@
 
 #include "core/error.hpp"
 #include "core/key_text.hpp"
+#include "core/text_reading.hpp"
 #include "mysql/errors.hpp"
+#include "mysql/sql_text.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 namespace tandem::mysql {
 namespace {
@@ -29,10 +32,41 @@ core::CivilTime civil(const MYSQL_TIME &time) {
     return value;
 }
 
-constexpr core::ValueError wrong_type{"XX000", "value fetched in a form that does not fit its image type"};
-constexpr core::ValueError row_too_long{"54000", "row is longer than the 1 GB that PostgreSQL can hold"};
+constexpr core::ValueError wrong_type{"XX000", "value fetched in a form that does not fit its image type", nullptr};
+constexpr core::ValueError row_too_long{"54000", "row is longer than the 1 GB that PostgreSQL can hold", nullptr};
+constexpr core::ValueError no_character{"22021", "text contains bytes that are no characters of its character set", "invalid bytes"};
+
+constexpr char bad_text_mark = '\xff'; // before the bytes of text that has no UTF-8 form, see core::mysql_literal
+
+std::string hex_of(std::string_view bytes) {
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string text;
+    text.reserve(bytes.size() * 2);
+    for (const char c : bytes) {
+        text.push_back(digits[static_cast<unsigned char>(c) >> 4]);
+        text.push_back(digits[static_cast<unsigned char>(c) & 15]);
+    }
+    return text;
+}
+
+const char *policy_name(core::Policy policy) {
+    return policy == core::Policy::null ? "null" : policy == core::Policy::value ? "value" : "sidecar";
+}
 
 } // namespace
+
+std::string select_list(const std::vector<core::Column> &columns, const std::vector<std::string> &sources) {
+    std::vector<std::string> items, stored;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+        const std::string bytes = "CAST(" + sources.at(i) + " AS BINARY)";
+        const core::TextReading reading = core::text_reading(columns[i]);
+        items.push_back(reading == core::TextReading::bytes ? bytes : sources[i]);
+        if (reading == core::TextReading::both)
+            stored.push_back(bytes);
+    }
+    items.insert(items.end(), stored.begin(), stored.end());
+    return join(items, ", ");
+}
 
 core::Column plain_integer(const std::string &name) {
     core::Column column;
@@ -43,7 +77,7 @@ core::Column plain_integer(const std::string &name) {
 }
 
 RowReader::RowReader(Client &client, const std::string &sql, const std::vector<core::Column> &columns, std::string doing)
-    : statement_(mysql_stmt_init(client.handle())), slots_(columns.size()), binds_(columns.size()), doing_(std::move(doing)) {
+    : statement_(mysql_stmt_init(client.handle())), slots_(columns.size()), doing_(std::move(doing)) {
     if (!statement_)
         throw core::Error(core::Side::worker, "53200", "out of memory", true);
     for (std::size_t i = 0; i < columns.size(); ++i) {
@@ -52,6 +86,9 @@ RowReader::RowReader(Client &client, const std::string &sql, const std::vector<c
         Slot &slot = slots_[i];
         slot.column = column.name;
         slot.type = core::parse_image_type(column.image_type);
+        slot.charset = column.charset;
+        slot.policy = column.policy;
+        slot.policy_image = column.policy_image;
         slot.is_unsigned = column.is_unsigned;
         if (type == "tinyint" || type == "smallint" || type == "mediumint" || type == "int" || type == "integer" || type == "bigint" ||
             type == "year")
@@ -64,12 +101,16 @@ RowReader::RowReader(Client &client, const std::string &sql, const std::vector<c
             slot.fetch = Fetch::temporal;
         else
             slot.bytes.resize(first_buffer);
-        bind(i);
     }
+    for (std::size_t i = 0; i < columns.size(); ++i)
+        add_stored_bytes(i, columns[i]);
+    binds_.resize(slots_.size());
+    for (std::size_t i = 0; i < slots_.size(); ++i)
+        bind(i);
     MYSQL_STMT *statement = statement_.get();
     if (mysql_stmt_prepare(statement, sql.data(), sql.size()) != 0)
         fail();
-    if (mysql_stmt_field_count(statement) != columns.size())
+    if (mysql_stmt_field_count(statement) != slots_.size())
         throw core::Error(core::Side::old_side, "42804", doing_ + ": the table no longer has the columns it was added with", false,
                           "Drop the table with tandem.drop_table and add it again.");
     if (mysql_stmt_execute(statement) != 0 || mysql_stmt_bind_result(statement, binds_.data()) != 0)
@@ -78,6 +119,17 @@ RowReader::RowReader(Client &client, const std::string &sql, const std::vector<c
 
 void RowReader::fail() const {
     throw_error(mysql_stmt_errno(statement_.get()), mysql_stmt_sqlstate(statement_.get()), mysql_stmt_error(statement_.get()), doing_);
+}
+
+void RowReader::add_stored_bytes(std::size_t of, const core::Column &column) {
+    if (core::text_reading(column) != core::TextReading::both)
+        return;
+    slots_[of].stored = slots_.size();
+    Slot slot;
+    slot.column = column.name;
+    slot.type.kind = Kind::bytea;
+    slot.bytes.resize(first_buffer);
+    slots_.push_back(std::move(slot));
 }
 
 void RowReader::bind(std::size_t field) {
@@ -180,7 +232,7 @@ core::encode::Result RowReader::encode_field(std::string &out, const Slot &slot)
             return encode::date(out, value);
         return slot.type.kind == Kind::interval ? encode::interval(out, value) : encode::timestamp(out, value);
     }
-    const std::string_view bytes(slot.bytes.data(), slot.length);
+    const std::string_view bytes = bytes_of(slot);
     switch (slot.type.kind) {
     case Kind::numeric:
         return encode::numeric(out, bytes, slot.type.b);
@@ -196,10 +248,21 @@ core::encode::Result RowReader::encode_field(std::string &out, const Slot &slot)
         return encode::inet(out, bytes);
     case Kind::text:
     case Kind::json:
-        return encode::text(out, bytes);
+        return encode_text(out, slot);
     default:
         return &wrong_type;
     }
+}
+
+core::encode::Result RowReader::encode_text(std::string &out, const Slot &slot) const {
+    const std::string_view text = bytes_of(slot);
+    if (slot.stored != 0 && core::lost_in_conversion(slot.charset, bytes_of(slots_[slot.stored]), text))
+        return &no_character;
+    return core::encode::text(out, text);
+}
+
+core::Untranslatable RowReader::refusal(std::size_t field, const core::ValueError &error) const {
+    return {slots_[field].column, error.sqlstate, "column \"" + slots_[field].column + "\": " + error.message};
 }
 
 std::optional<core::Untranslatable> RowReader::encode(std::string &out, std::size_t first, std::size_t count) const {
@@ -211,10 +274,55 @@ std::optional<core::Untranslatable> RowReader::encode(std::string &out, std::siz
             error = &row_too_long;
         if (error != nullptr) {
             out.resize(start);
-            return core::Untranslatable{slots_[i].column, error->sqlstate, "column \"" + slots_[i].column + "\": " + error->message};
+            return refusal(i, *error);
         }
     }
     return std::nullopt;
+}
+
+std::optional<core::Untranslatable> RowReader::encode_image(std::string &out, std::size_t count) const {
+    const std::size_t start = out.size();
+    auto losses = nlohmann::json::array();
+    core::encode::header(out, static_cast<int>(count));
+    for (std::size_t i = 0; i < count; ++i) {
+        const Slot &slot = slots_[i];
+        core::encode::Result error = encode_field(out, slot);
+        if (error != nullptr && error->rule != nullptr && slot.policy != core::Policy::dead_letter) {
+            if (slot.policy == core::Policy::value)
+                (void)core::encode::bytea(out, slot.policy_image); // a field is its length and its bytes, whatever the type
+            else
+                core::encode::null(out);
+            nlohmann::json loss = {{"column", slot.column}, {"rule", error->rule}, {"policy", policy_name(slot.policy)}};
+            if (slot.policy == core::Policy::sidecar)
+                loss["bytes"] = hex_of(original_bytes(i));
+            losses.push_back(std::move(loss));
+            error = nullptr;
+        }
+        if (error == nullptr && out.size() - start >= 0x3FF00000)
+            error = &row_too_long;
+        if (error != nullptr) {
+            out.resize(start);
+            return refusal(i, *error);
+        }
+    }
+    if (!losses.empty()) {
+        std::string header;
+        core::encode::header(header, static_cast<int>(count) + 1);
+        out.replace(start, header.size(), header);
+        if (const auto error = core::encode::text(out, losses.dump(-1, ' ', true))) {
+            out.resize(start);
+            return refusal(0, *error);
+        }
+    }
+    return std::nullopt;
+}
+
+// What the old side holds: for text the stored bytes, else the value as MySQL writes it.
+std::string RowReader::original_bytes(std::size_t field) const {
+    const Slot &slot = slots_[field];
+    if (slot.fetch != Fetch::bytes)
+        return text(field);
+    return std::string(bytes_of(slot.stored != 0 ? slots_[slot.stored] : slot));
 }
 
 std::string RowReader::text(std::size_t field) const {
@@ -222,7 +330,8 @@ std::string RowReader::text(std::size_t field) const {
     if (slot.null)
         return {};
     std::string image;
-    if (encode_field(image, slot) == nullptr)
+    const core::encode::Result error = encode_field(image, slot);
+    if (error == nullptr)
         return core::field_to_text(slot.type, std::string_view(image).substr(4));
     if (slot.fetch == Fetch::temporal) {
         const MYSQL_TIME &t = slot.time;
@@ -233,7 +342,9 @@ std::string RowReader::text(std::size_t field) const {
     }
     if (slot.fetch == Fetch::integer)
         return std::to_string(slot.integer);
-    return std::string(slot.bytes.data(), slot.length);
+    if (slot.type.kind == Kind::text && bytes_of(slot).find('\0') == std::string_view::npos)
+        return bad_text_mark + original_bytes(field);
+    return std::string(bytes_of(slot));
 }
 
 } // namespace tandem::mysql

@@ -17,13 +17,18 @@ namespace tandem::mysql {
 
 class RowReader {
   public:
-    // `columns` describe the select list in order: data_type decides how a value is fetched, image_type how it is encoded.
+    // `columns` describe the select list, which select_list wrote, in order: data_type decides how a value is fetched, image_type how it
+    // is encoded.
     RowReader(Client &client, const std::string &sql, const std::vector<core::Column> &columns, std::string doing);
 
     bool next(); // false: no more rows
 
-    // Appends fields first … first + count - 1 as a tuple. On failure `out` is as it was before.
+    // Appends fields first … first + count - 1 as a tuple. On failure `out` is as it was before. For keys: every value exact, or none.
     std::optional<core::Untranslatable> encode(std::string &out, std::size_t first, std::size_t count) const;
+
+    // Appends the first `count` fields as the image of a row: a value that PostgreSQL cannot hold is replaced as the policy of its column
+    // says, and noted in one more field (docs/protocol.md section 10).
+    std::optional<core::Untranslatable> encode_image(std::string &out, std::size_t count) const;
 
     std::int64_t integer(std::size_t field) const { return slots_[field].integer; }
     bool is_null(std::size_t field) const { return slots_[field].null != 0; }
@@ -35,6 +40,10 @@ class RowReader {
     struct Slot {
         std::string column;
         core::ImageType type;
+        std::string charset;
+        core::Policy policy = core::Policy::dead_letter;
+        std::string policy_image;
+        std::size_t stored = 0; // slot of the bytes as stored, 0: this one
         Fetch fetch = Fetch::bytes;
         bool is_unsigned = false;
         std::int64_t integer = 0;
@@ -52,7 +61,12 @@ class RowReader {
 
     void bind(std::size_t field);
     void fetch_long_values();
+    void add_stored_bytes(std::size_t of, const core::Column &column);
     core::encode::Result encode_field(std::string &out, const Slot &slot) const;
+    core::encode::Result encode_text(std::string &out, const Slot &slot) const;
+    std::string_view bytes_of(const Slot &slot) const { return {slot.bytes.data(), slot.length}; }
+    std::string original_bytes(std::size_t field) const;
+    core::Untranslatable refusal(std::size_t field, const core::ValueError &error) const;
     [[noreturn]] void fail() const;
 
     std::unique_ptr<MYSQL_STMT, Close> statement_;
@@ -60,6 +74,9 @@ class RowReader {
     std::vector<MYSQL_BIND> binds_;
     std::string doing_;
 };
+
+// Select list for a RowReader over `columns`, whose SQL names or expressions are `sources`.
+std::string select_list(const std::vector<core::Column> &columns, const std::vector<std::string> &sources);
 
 // A helper column of ours in a select list, e.g. tandem_id.
 core::Column plain_integer(const std::string &name);

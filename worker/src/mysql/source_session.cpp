@@ -27,12 +27,16 @@ std::string event_table(const core::SourceConnection &connection, const core::Ta
     return quote_name(connection.metadata_database, table.outbox);
 }
 
-// "prefix.`a`, prefix.`b`"
-std::string column_list(const std::vector<core::Column> &columns, const std::string &prefix) {
+std::vector<std::string> column_names(const std::vector<core::Column> &columns, const std::string &prefix) {
     std::vector<std::string> names;
     for (const core::Column &column : columns)
         names.push_back(prefix + quote_name(column.name));
-    return join(names, ", ");
+    return names;
+}
+
+// "prefix.`a`, prefix.`b`"
+std::string column_list(const std::vector<core::Column> &columns, const std::string &prefix) {
+    return join(column_names(columns, prefix), ", ");
 }
 
 std::vector<std::string> key_names(std::size_t count, const std::string &prefix = {}) {
@@ -228,9 +232,11 @@ core::EventSet SourceSession::read_events(const core::TableConfig &table, const 
     std::vector<core::Column> columns{plain_integer("tandem_id"), plain_integer("tandem_removes"), plain_integer("age")};
     columns[0].is_unsigned = true;
     columns.insert(columns.end(), key.begin(), key.end());
+    std::vector<std::string> sources{"tandem_id", "tandem_removes", "TIMESTAMPDIFF(MICROSECOND, tandem_at, NOW(6))"};
+    for (std::size_t i = 0; i < key.size(); ++i)
+        sources.push_back(key_column(i));
     RowReader reader(impl_->client,
-                     "SELECT tandem_id, tandem_removes, TIMESTAMPDIFF(MICROSECOND, tandem_at, NOW(6)), " +
-                         join(key_names(key.size()), ", ") + " FROM " + event_table(impl_->connection, table) + condition +
+                     "SELECT " + select_list(columns, sources) + " FROM " + event_table(impl_->connection, table) + condition +
                          " ORDER BY tandem_id LIMIT " + std::to_string(read_limit),
                      columns, "reading events of table \"" + table.name + "\"");
 
@@ -285,7 +291,7 @@ std::uint64_t SourceSession::read_rows(const core::TableConfig &table, const cor
     for (const auto &runs : parts) {
         // Distinct under the old side's collation, then one look-up in the key's index for each. STRAIGHT_JOIN: never the other way.
         RowReader reader(impl_->client,
-                         "SELECT " + column_list(table.columns, "t.") + ", " + column_list(key, "t.") + " FROM (SELECT DISTINCT " +
+                         "SELECT " + select_list(columns, column_names(columns, "t.")) + " FROM (SELECT DISTINCT " +
                              join(key_names(key.size()), ", ") + " FROM " + event_table(impl_->connection, table) + " WHERE " +
                              ids_condition(runs, "tandem_id") + ") e STRAIGHT_JOIN " + quote_name(impl_->connection.database, table.name) +
                              " t" + " ON " + join(matches, " AND "),
@@ -297,7 +303,7 @@ std::uint64_t SourceSession::read_rows(const core::TableConfig &table, const cor
             if (bad)
                 key_bytes = readable_key(reader, table.columns.size(), key.size());
             else
-                bad = reader.encode(image, 0, table.columns.size());
+                bad = reader.encode_image(image, table.columns.size());
             if (parts.size() > 1 && !sent.insert(key_bytes).second)
                 continue;
             ++rows;
@@ -340,7 +346,7 @@ ChunkEnd SourceSession::read_chunk(const core::TableConfig &table, const std::ve
             condition = " WHERE " + after_condition(names, values);
         }
         RowReader reader(impl_->client,
-                         "SELECT " + column_list(table.columns, "t.") + ", " + column_list(key, "t.") + " FROM " +
+                         "SELECT " + select_list(columns, column_names(columns, "t.")) + " FROM " +
                              quote_name(impl_->connection.database, table.name) + " t" + index + condition + " ORDER BY " +
                              column_list(key, "t.") + " LIMIT " + std::to_string(wanted),
                          columns, "reading a chunk of table \"" + table.name + "\"");
@@ -354,7 +360,7 @@ ChunkEnd SourceSession::read_chunk(const core::TableConfig &table, const std::ve
             if (key_bad)
                 key_bytes = readable_key(reader, table.columns.size(), key.size());
             else
-                bad = reader.encode(image, 0, table.columns.size());
+                bad = reader.encode_image(image, table.columns.size());
             end.bytes += image.size() + key_bytes.size();
             sink(key_bytes, image, bad ? &*bad : nullptr);
             // A key without an image is kept as readable text: MySQL can still continue behind it.

@@ -1,5 +1,6 @@
 #include "sync/batch.hpp"
 
+#include "core/encode.hpp"
 #include "sync/failpoint.hpp"
 
 #include <nlohmann/json.hpp>
@@ -13,6 +14,9 @@ std::string untranslatable_json(const core::Untranslatable &bad) {
     const nlohmann::json object = {{"sqlstate", bad.sqlstate}, {"column", bad.column}, {"message", bad.message}};
     return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
+
+// An image with losses has one field more than the table has columns (docs/protocol.md section 10).
+int loss_flag(const core::TableConfig &table, std::string_view image) { return core::field_count(image) > table.columns.size() ? core::flag_losses : 0; }
 
 } // namespace
 
@@ -39,7 +43,7 @@ CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &t
         if (bad != nullptr)
             writer.row(table.table_id, 'X', flags, age, key, untranslatable_json(*bad));
         else
-            writer.row(table.table_id, 'U', flags, age, key, image);
+            writer.row(table.table_id, 'U', flags | loss_flag(table, image), age, key, image);
         ++copied.rows;
         copied.bytes += static_cast<std::int64_t>(image.size());
         if (found != waiting.end())
@@ -57,7 +61,7 @@ mysql::ChunkEnd copy_chunk(mysql::SourceSession &source, const core::TableConfig
         if (bad != nullptr)
             writer.row(table.table_id, 'X', flag_backfill, std::nullopt, key, untranslatable_json(*bad));
         else
-            writer.row(table.table_id, 'U', flag_backfill, std::nullopt, key, image);
+            writer.row(table.table_id, 'U', flag_backfill | loss_flag(table, image), std::nullopt, key, image);
     });
 }
 
