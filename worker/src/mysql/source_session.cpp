@@ -20,6 +20,8 @@ namespace {
 constexpr std::size_t tables_per_poll = 500;   // one select list holds at most 4096 columns
 constexpr std::size_t runs_in_statement = 500; // an OR of so many ranges still gets an index range plan on MySQL 5.6
 constexpr std::uint64_t delete_slice = 5000;   // rows per delete: locks and undo stay small
+constexpr std::uint64_t shortest_range = 16;   // shorter runs of ids are deleted id by id, many in a statement
+constexpr std::size_t ids_in_delete = 1000;
 constexpr std::size_t insert_slice = 500;
 constexpr int tries = 5; // of a statement of ours that lost a deadlock
 
@@ -383,21 +385,29 @@ ChunkEnd SourceSession::read_chunk(const core::TableConfig &table, const std::ve
 void SourceSession::delete_events(const core::TableConfig &table, const core::IdSet &ids) {
     const std::string outbox = event_table(impl_->connection, table);
     const std::string doing = "deleting events of table \"" + table.name + "\"";
+    // Deleting the same ids again in this session is harmless: a lost deadlock was rolled back by the server.
+    const auto execute = [&](const std::string &sql) { impl_->persistently([&] { impl_->client.execute(sql, doing); }); };
+    std::vector<std::uint64_t> single;
+    const auto flush = [&] {
+        if (!single.empty())
+            execute(delete_each(outbox, single));
+        single.clear();
+    };
     for (const auto &runs : slices(ids, delete_slice, runs_in_statement)) {
-        std::string condition;
-        if (impl_->statement_binlog) {
-            // At REPEATABLE READ a range would lock gaps and hold up producers; equal keys lock only the rows.
-            std::vector<std::string> list;
-            for (const core::IdSet::Run &run : runs)
-                for (std::uint64_t id = run.first; id <= run.last; ++id)
-                    list.push_back(std::to_string(id));
-            condition = "tandem_id IN (" + join(list, ", ") + ")";
-        } else {
-            condition = ids_condition(runs, "tandem_id");
+        for (const core::IdSet::Run &run : runs) {
+            // Where statements are logged, a LIMIT would be called unsafe in the server's log with every delete.
+            if (run.last - run.first + 1 >= shortest_range && !impl_->statement_binlog) {
+                execute(delete_run(outbox, run));
+                continue;
+            }
+            for (std::uint64_t id = run.first; id <= run.last; ++id) {
+                single.push_back(id);
+                if (single.size() == ids_in_delete)
+                    flush();
+            }
         }
-        // Deleting the same ids again in this session is harmless: a lost deadlock was rolled back by the server.
-        impl_->persistently([&] { impl_->client.execute("DELETE FROM " + outbox + " WHERE " + condition, doing); });
     }
+    flush();
 }
 
 std::vector<std::pair<std::size_t, std::string>>

@@ -68,6 +68,18 @@ std::string other_ids_condition(const std::vector<core::IdSet::Run> &runs, std::
     return join(conditions, " OR ");
 }
 
+std::string delete_run(const std::string &outbox, const core::IdSet::Run &run) {
+    return "DELETE FROM " + outbox + " WHERE tandem_id BETWEEN " + std::to_string(run.first) + " AND " + std::to_string(run.last) +
+           " ORDER BY tandem_id LIMIT " + std::to_string(run.last - run.first + 1);
+}
+
+std::string delete_each(const std::string &outbox, const std::vector<std::uint64_t> &ids) {
+    std::string list;
+    for (const std::uint64_t id : ids)
+        list += list.empty() ? "SELECT " + std::to_string(id) + " AS id" : " UNION ALL SELECT " + std::to_string(id);
+    return "DELETE e FROM (" + list + ") l STRAIGHT_JOIN " + outbox + " e ON e.tandem_id = l.id";
+}
+
 std::vector<std::vector<core::IdSet::Run>> slices(const core::IdSet &ids, std::uint64_t max_ids, std::size_t max_runs) {
     std::vector<std::vector<core::IdSet::Run>> result;
     std::vector<core::IdSet::Run> slice;

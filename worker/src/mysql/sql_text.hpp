@@ -21,6 +21,12 @@ std::string ids_condition(const std::vector<core::IdSet::Run> &runs, std::string
 // The complement, as ranges that an index can serve: "tandem_id < 1 OR (tandem_id > 5 AND tandem_id < 7) OR …".
 std::string other_ids_condition(const std::vector<core::IdSet::Run> &runs, std::string_view column);
 
+// Deletes of events. Neither may look at a row that is not ours: it may be an event that the application has not committed yet, and we
+// would wait for its lock. A range reads one record beyond its end, so LIMIT ends it; and an IN list is turned into a scan of the whole
+// outbox when that looks cheaper, even with FORCE INDEX, so single ids are looked up one by one from a list.
+std::string delete_run(const std::string &outbox, const core::IdSet::Run &run);
+std::string delete_each(const std::string &outbox, const std::vector<std::uint64_t> &ids); // not empty
+
 // Cuts runs so that each slice holds at most `max_ids` ids in at most `max_runs` runs. Only cuts: no id is added or lost.
 std::vector<std::vector<core::IdSet::Run>> slices(const core::IdSet &ids, std::uint64_t max_ids, std::size_t max_runs);
 
