@@ -227,10 +227,11 @@ void report_settled(const TableRows *tables, int count) {
             if (row->fate != Fate::dead)
                 continue;
             logged++;
+            // Not within ereport: bytes that are no key raise an error of their own there, which ends the report.
+            const char *key = key_as_json(row->key, set->table->key_columns, set->table->key_count);
             ereport(WARNING,
                     (errcode(row->error->code), errmsg("row of table \"%s\" cannot be applied: %s", set->table->name, row->error->message),
-                     errdetail("key %s, SQLSTATE %s; kept in tandem.dead_letter.",
-                               key_as_json(row->key, set->table->key_columns, set->table->key_count), row->error->sqlstate),
+                     errdetail("key %s, SQLSTATE %s; kept in tandem.dead_letter.", key, row->error->sqlstate),
                      errhint("Correct the cause and call tandem.retry_dead_letters, or give the row up with tandem.discard_dead_letter.")));
         }
         if (set->counts.dead_lettered > logged)
