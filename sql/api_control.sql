@@ -63,7 +63,14 @@ DROP TABLE users, orgs, pairs;
 -- Columns of a cascading foreign key must be in the target.
 SELECT tandem.add_source('shop', 'old', 'shop') > 0 AS added;
 SELECT tandem.add_table('shop', 'orgs') IS NOT NULL AS added;
-SELECT tandem.add_table('shop', 'users', columns => '{"org_id": null}') IS NOT NULL AS added;
+SELECT tandem.add_table('shop', 'users', columns => '{"org_id": null}');
+SELECT tandem.add_table('shop', 'users', columns => '{"org": "org_id + 0", "org_id": null}');
+SELECT tandem.add_table('shop', 'users', columns => '{"org_id": null, "org": "org_id"}') IS NOT NULL AS added;
+DROP INDEX users_org_idx;
+SET client_min_messages = notice;
+BEGIN;
 SELECT tandem.start();
+ROLLBACK;
+RESET client_min_messages;
 SELECT tandem.drop_source('shop', cascade => true);
 DROP TABLE users, orgs;

@@ -61,12 +61,22 @@ CREATE UNIQUE INDEX ON keyless (id) WHERE id > 0;
 SELECT tandem.add_table('shop', 'orgs', 'keyless');
 ALTER TABLE keyless ADD CONSTRAINT late UNIQUE (id) DEFERRABLE;
 SELECT tandem.add_table('shop', 'orgs', 'keyless');
+ALTER TABLE keyless DROP CONSTRAINT late, ADD CONSTRAINT apart EXCLUDE USING btree (id WITH =) DEFERRABLE;
+SELECT tandem.add_table('shop', 'orgs', 'keyless');
+ALTER TABLE keyless DROP CONSTRAINT apart;
 CREATE UNIQUE INDEX ON keyless (id, name);
 CREATE UNIQUE INDEX ON keyless ((id + 0));
 SELECT tandem.add_table('shop', 'orgs', 'keyless');
 CREATE UNIQUE INDEX ON keyless (id) INCLUDE (name);
+-- Triggers that fire while rows are applied are allowed, with a notice.
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER usual BEFORE INSERT ON keyless FOR EACH ROW EXECUTE FUNCTION nothing();
+CREATE TRIGGER always BEFORE INSERT ON keyless FOR EACH ROW EXECUTE FUNCTION nothing();
+CREATE TRIGGER applied BEFORE INSERT ON keyless FOR EACH ROW EXECUTE FUNCTION nothing();
+ALTER TABLE keyless ENABLE ALWAYS TRIGGER always, ENABLE REPLICA TRIGGER applied;
 SELECT tandem.add_table('shop', 'orgs', 'keyless') IS NOT NULL AS added;
 SELECT tandem.drop_table('orgs');
+DROP FUNCTION nothing CASCADE;
 
 -- NOT NULL without a value; a schema that is not there.
 ALTER TABLE keyless ADD strict integer NOT NULL;
