@@ -8,9 +8,11 @@ PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
 VERSION := $(shell sed -n 's/^  "version": "\(.*\)",/\1/p' META.json)
 export TANDEM_BUILD := $(BUILD)
 
-delegate = +$(MAKE) --no-print-directory -C $(1) BUILD=$(BUILD)/$(1) PG_CONFIG=$(PG_CONFIG) $(2)
+# All cores, unless the caller said how many jobs (make -j1).
+jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+delegate = +$(MAKE) --no-print-directory $(jobs) -C $(1) BUILD=$(BUILD)/$(1) PG_CONFIG=$(PG_CONFIG) $(2)
 
-.PHONY: all install stage installcheck unit model integration faults check demo bench format lint clean distclean packages-build packages-test
+.PHONY: all install stage installcheck unit unit-build model integration faults check demo bench format lint clean distclean packages-build packages-test
 .DEFAULT_GOAL := all
 
 packages-build:
@@ -35,6 +37,10 @@ stage: all
 
 installcheck: packages-test stage
 	$(PYTHON) tests/regress/run
+
+# After `all`, not beside it: both make the worker's objects.
+unit-build: packages-test all
+	$(call delegate,worker,$(BUILD)/worker/unit-tests)
 
 unit: packages-test
 	$(call delegate,worker,unit)

@@ -1,4 +1,5 @@
 """A private PostgreSQL with pg_tandem preloaded from the build folder; nothing of the system's is touched."""
+import atexit
 import os
 import re
 import shutil
@@ -62,9 +63,17 @@ class Postgres:
         self._init()
 
     # --- life ---------------------------------------------------------------------------------------------------------------------
+    _template = None  # data folder made by the first server of this process: a copy is much cheaper than another initdb
+
     def _init(self):
-        process.run(process.as_user(USER, [paths.PG_BIN / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                                           "--locale=C.UTF-8", "--no-sync"]), cwd="/")
+        if Postgres._template is None:
+            keeper = process.Folder("tandem-initdb-")
+            atexit.register(keeper.remove)
+            home = keeper.make("made", USER)
+            process.run(process.as_user(USER, [paths.PG_BIN / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                                               "--locale=C.UTF-8", "--no-sync"]), cwd="/")
+            Postgres._template = home / "data"
+        process.run(process.as_user(USER, ["cp", "-a", Postgres._template, self.data]), cwd="/")
         self.set(**self.settings)
 
     def set(self, **settings):

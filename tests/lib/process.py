@@ -1,6 +1,7 @@
 """Processes and waiting. Servers refuse to run as root: then they run as the user of their Debian package."""
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -40,18 +41,26 @@ def run(command, **options):
     return done.stdout
 
 
-_handed_out = set()
+_claims = []
 
 
 def free_port():
-    """A loopback port that nobody listens on and that this process has not handed out before."""
+    """A loopback port for a server, claimed until this process ends. Not one of the kernel's ephemeral ports: while a server is down (killed, not
+    started yet), an outgoing connection of anybody could get its port, and a client that tries again and again could even connect to itself. The
+    claim, an abstract socket, keeps test runs that go side by side apart."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
+        port = random.randrange(14000, 32000)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0tandem-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
 
 
 def wait_until(condition, timeout=30, every=0.05, what="condition"):
