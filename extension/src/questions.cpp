@@ -34,7 +34,8 @@ constexpr std::int64_t patience_with_a_new_worker_ms = 5000;
 
 constexpr const char *answer_query =
     "SELECT a.seq, a.payload, a.payload OPERATOR(pg_catalog.->>) 'sqlstate', a.payload OPERATOR(pg_catalog.->>) 'message',"
-    "       a.payload OPERATOR(pg_catalog.->>) 'detail', a.payload OPERATOR(pg_catalog.->>) 'hint' "
+    "       a.payload OPERATOR(pg_catalog.->>) 'detail', a.payload OPERATOR(pg_catalog.->>) 'hint',"
+    "       a.payload OPERATOR(pg_catalog.->>) 'progress' "
     "FROM tandem.answer AS a WHERE a.question_id OPERATOR(pg_catalog.=) $1 AND a.seq OPERATOR(pg_catalog.>) $2 ORDER BY a.seq";
 
 constexpr const char *forget_answers_query = "DELETE FROM tandem.answer AS a WHERE NOT tandem._question_live(a.question_id)";
@@ -155,7 +156,13 @@ bool read_answer(const QuestionSlot *slot, std::int32_t *last_seq, ReturnSetInfo
         ended = *last_seq == end_of_answer;
         if (ended && !is_null)
             raise_answered_error(row, description);
-        if (!ended)
+        if (ended)
+            continue;
+        // Told at once, and no part of the answer: the caller sees the rows only when all of them are there.
+        const char *progress = text_or_null(row, description, 7);
+        if (progress != nullptr)
+            ereport(NOTICE, (errmsg_internal("%s", progress)));
+        else
             tuplestore_putvalues(result->setResult, result->setDesc, &payload, &is_null);
     }
     SPI_finish();

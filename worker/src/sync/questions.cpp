@@ -7,6 +7,7 @@
 #include "mysql/control_session.hpp"
 #include "sync/failpoint.hpp"
 
+#include <atomic>
 #include <memory>
 #include <optional>
 
@@ -25,8 +26,8 @@ std::string text_of(const json &object, const char *name) {
 // The functions send the connection themselves, as a source added in the same transaction cannot be seen from here.
 core::SourceConnection connection_for(postgres::WorkerApi &api, const json &question) {
     if (question.contains("server") && !question["server"].is_null()) {
-        core::SourceConnection connection =
-            api.server(question.at("server").get<std::string>(), question.at("database").get<std::string>(), text_of(question, "mapping_role"));
+        core::SourceConnection connection = api.server(question.at("server").get<std::string>(), question.at("database").get<std::string>(),
+                                                       text_of(question, "mapping_role"));
         if (const std::string metadata = text_of(question, "metadata_database"); !metadata.empty())
             connection.metadata_database = metadata;
         if (const std::string tls = text_of(question, "tls"); !tls.empty())
@@ -58,10 +59,36 @@ QuestionServer::QuestionServer(std::string conninfo, std::string holder, const S
 
 QuestionServer::~QuestionServer() { thread_.join(); }
 
+// Takes as long as the table is large; the other servers answer the other questions meanwhile.
+void QuestionServer::take_census(postgres::WorkerApi &api, const postgres::Question &question) {
+    static std::atomic<bool> taking{false};
+    if (taking.exchange(true))
+        throw Error(core::Side::worker, "55006", "another census is being taken", true,
+                    "Each census reads a whole table of the old side; wait for it.");
+    const struct Release {
+        ~Release() { taking = false; }
+    } release;
+    mysql::ControlSession session(connection_for(api, question.question));
+    int seq = 0;
+    bool wanted = true;
+    session.census(question.question, [&](const json &row) {
+        wanted = !stop_.requested() && api.answer(question.question_id, seq++, row, false);
+        return wanted;
+    });
+    if (stop_.requested())
+        throw Error(core::Side::worker, "57P01", "tandem-sync is being stopped", true);
+    if (wanted)
+        api.answer(question.question_id, seq, nullptr, true);
+}
+
 void QuestionServer::answer(postgres::WorkerApi &api, const postgres::Question &question) {
     const std::string kind = text_of(question.question, "kind");
     try {
         failpoint("question:before_answer");
+        if (kind == "census") {
+            take_census(api, question);
+            return;
+        }
         std::vector<json> rows;
         if (kind == "ping") {
             rows.push_back(json::object());

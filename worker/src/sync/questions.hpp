@@ -1,5 +1,5 @@
 // Answers questions that SQL functions ask of the old side (docs/protocol.md section 9): one thread, one PostgreSQL session, a short-lived
-// control session on the old side for each question. An error becomes the error of the function that asked.
+// control session on the old side for each question. Several may run: each question is taken by one. An error becomes the error of the function that asked.
 #pragma once
 
 #include "postgres/worker_api.hpp"
@@ -20,6 +20,7 @@ class QuestionServer {
   private:
     void run();
     void answer(postgres::WorkerApi &api, const postgres::Question &question);
+    void take_census(postgres::WorkerApi &api, const postgres::Question &question);
 
     const std::string conninfo_;
     const std::string holder_;

@@ -1,0 +1,20 @@
+// Question "census" (docs/protocol.md section 12): looks at every value of an old table in slices by ranges of its key, so that it holds
+// no snapshot, can be cancelled between slices, and leaves the old side room to breathe.
+#pragma once
+
+#include "core/types.hpp"
+#include "mysql/control_client.hpp"
+
+#include <functional>
+#include <nlohmann/json.hpp>
+
+namespace tandem::mysql {
+
+// Takes one row of the answer; false when nobody waits for it any more, which ends the census.
+using CensusSink = std::function<bool(const nlohmann::json &row)>;
+
+// `question`: {"key": ["id"], "sample": 3, "limits": …}; without a key the table is read in one statement and there are no samples.
+void run_census(ControlClient &client, const core::SourceConnection &connection, const nlohmann::json &description,
+                const nlohmann::json &question, const CensusSink &sink);
+
+} // namespace tandem::mysql
