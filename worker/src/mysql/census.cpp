@@ -1,6 +1,9 @@
 #include "mysql/census.hpp"
 
+#include "core/error.hpp"
 #include "mysql/census_checks.hpp"
+#include "mysql/control_client.hpp"
+#include "mysql/describe.hpp"
 #include "mysql/sql_text.hpp"
 
 #include <algorithm>
@@ -236,8 +239,12 @@ class Census {
 
 } // namespace
 
-void run_census(ControlClient &client, const core::SourceConnection &connection, const json &description, const json &question,
-                const CensusSink &sink) {
+void take_census(const core::SourceConnection &connection, const json &question, const CensusSink &sink) {
+    ControlClient client(connection);
+    const std::string table = question.at("table").get<std::string>();
+    const json description = describe_table(client, server_version(client), connection.database, table);
+    if (description.is_null())
+        throw core::Error(core::Side::old_side, "42P01", "table \"" + table + "\" does not exist any more", false);
     Census(client, connection, description, question, sink).run();
 }
 

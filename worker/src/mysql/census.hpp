@@ -3,7 +3,6 @@
 #pragma once
 
 #include "core/types.hpp"
-#include "mysql/control_client.hpp"
 
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -13,8 +12,8 @@ namespace tandem::mysql {
 // Takes one row of the answer; false when nobody waits for it any more, which ends the census.
 using CensusSink = std::function<bool(const nlohmann::json &row)>;
 
-// `question`: {"key": ["id"], "sample": 3, "limits": …}; without a key the table is read in one statement and there are no samples.
-void run_census(ControlClient &client, const core::SourceConnection &connection, const nlohmann::json &description,
-                const nlohmann::json &question, const CensusSink &sink);
+// In a session of its own. `question`: {"table": "t", "key": ["id"], "sample": 3, "limits": …}; without a key the table is read in one
+// statement and there are no samples.
+void take_census(const core::SourceConnection &connection, const nlohmann::json &question, const CensusSink &sink);
 
 } // namespace tandem::mysql

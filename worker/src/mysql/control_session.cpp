@@ -46,8 +46,7 @@ struct ControlSession::Impl {
     core::SourceConnection connection;
     ControlClient client;
 
-    Impl(const core::SourceConnection &source, Database use)
-        : connection(source), client(use == Database::named ? source : without(source)) {}
+    Impl(const core::SourceConnection &source, Database use) : connection(source), client(use == Database::named ? source : without(source)) {}
 
     static core::SourceConnection without(core::SourceConnection source) {
         source.database.clear();
@@ -199,15 +198,6 @@ std::vector<nlohmann::json> ControlSession::describe(const std::vector<std::stri
         answers.push_back(std::move(answer));
     }
     return answers;
-}
-
-void ControlSession::census(const nlohmann::json &question, const CensusSink &sink) {
-    ControlClient &client = impl_->client;
-    const std::string table = question.at("table").get<std::string>();
-    const nlohmann::json description = describe_table(client, server_version(client), impl_->connection.database, table);
-    if (description.is_null())
-        throw core::Error(core::Side::old_side, "42P01", "table \"" + table + "\" does not exist any more", false);
-    run_census(client, impl_->connection, description, question, sink);
 }
 
 void ControlSession::install_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "core/types.hpp"
-#include "mysql/census.hpp"
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,7 +26,6 @@ class ControlSession {
 
     nlohmann::json server_facts(); // answer of question "connect"
     std::vector<nlohmann::json> describe(const std::vector<std::string> &tables, const std::string &pattern); // question "describe"
-    void census(const nlohmann::json &question, const CensusSink &sink);                                      // question "census"
 
     // Creates what is missing of metadata database, gap table, outbox and triggers. Idempotent. DDL waits at most
     // `lock_timeout_ms` for the table (an open transaction of the application holds it up); then core::Error, retryable.

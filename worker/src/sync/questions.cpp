@@ -4,6 +4,7 @@
 #include "core/error.hpp"
 #include "core/secret.hpp"
 #include "log.hpp"
+#include "mysql/census.hpp"
 #include "mysql/control_session.hpp"
 #include "sync/failpoint.hpp"
 
@@ -68,10 +69,9 @@ void QuestionServer::take_census(postgres::WorkerApi &api, const postgres::Quest
     const struct Release {
         ~Release() { taking = false; }
     } release;
-    mysql::ControlSession session(connection_for(api, question.question));
     int seq = 0;
     bool wanted = true;
-    session.census(question.question, [&](const json &row) {
+    mysql::take_census(connection_for(api, question.question), question.question, [&](const json &row) {
         wanted = !stop_.requested() && api.answer(question.question_id, seq++, row, false);
         return wanted;
     });
