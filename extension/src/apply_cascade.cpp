@@ -30,13 +30,14 @@ struct Expansion {
 constexpr const char *write_requests = "INSERT INTO tandem.request (table_id, key_text, flags, reason) "
                                        "SELECT DISTINCT $1, f.key_text, 2, $2 FROM tandem_found AS f";
 // Foreign keys by which the table and others change each other's rows, where the parent's rows are all here.
-Statement read_links = {"SELECT c.parent_id, $1 FROM tandem._cascades_into($1) AS c JOIN tandem.table_state AS s ON s.table_id = c.parent_id "
-                        "WHERE s.backfill_done OR c.parent_id = $1 "
-                        "UNION SELECT $1, t.table_id FROM tandem.source_table AS t "
-                        "WHERE t.desired_state <> 'dropped' AND EXISTS (SELECT FROM tandem._cascades_into(t.table_id) AS c WHERE c.parent_id = $1)",
-                        1,
-                        {INT4OID},
-                        nullptr};
+Statement read_links = {
+    "SELECT c.parent_id, $1 FROM tandem._cascades_into($1) AS c JOIN tandem.table_state AS s ON s.table_id = c.parent_id "
+    "WHERE s.backfill_done OR c.parent_id = $1 "
+    "UNION SELECT $1, t.table_id FROM tandem.source_table AS t "
+    "WHERE t.desired_state <> 'dropped' AND EXISTS (SELECT FROM tandem._cascades_into(t.table_id) AS c WHERE c.parent_id = $1)",
+    1,
+    {INT4OID},
+    nullptr};
 
 bool any_absent(const TableRows *set) {
     for (int i = 0; i < set->count; i++)

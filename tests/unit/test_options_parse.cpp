@@ -31,8 +31,9 @@ class File {
 
 TEST(Options, CommandLineBeforeEnvironmentBeforeFile) {
     const File file("postgres = dbname=file\nlog-level = debug\nlog-format = json\n", 0644);
-    const Options options = parse_options({"run", "--postgres", "dbname=argument", "--config", file.path()},
-                                          {{"TANDEM_POSTGRES", "dbname=environment"}, {"TANDEM_LOG_LEVEL", "warning"}, {"TANDEM_FAILPOINT", "x"}});
+    const Options options =
+        parse_options({"run", "--postgres", "dbname=argument", "--config", file.path()},
+                      {{"TANDEM_POSTGRES", "dbname=environment"}, {"TANDEM_LOG_LEVEL", "warning"}, {"TANDEM_FAILPOINT", "x"}});
     EXPECT_EQ(options.command, Command::run);
     EXPECT_EQ(options.postgres, "dbname=argument");
     EXPECT_EQ(options.log_level, log::Level::warning);

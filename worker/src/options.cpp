@@ -74,9 +74,10 @@ bool has_password(const std::string &conninfo) {
 // A password is never taken from argv, which every user of the machine can read.
 void refuse_password_in_arguments(const po::variables_map &values) {
     if (values.count("postgres") != 0 && has_password(values["postgres"].as<std::string>()))
-        throw UsageError("a password on the command line can be read by every user of this machine",
-                         "Put it into a password file (PGPASSFILE), a service file (PGSERVICE), the environment (TANDEM_POSTGRES), or a configuration"
-                         " file of mode 0600 (--config).");
+        throw UsageError(
+            "a password on the command line can be read by every user of this machine",
+            "Put it into a password file (PGPASSFILE), a service file (PGSERVICE), the environment (TANDEM_POSTGRES), or a configuration"
+            " file of mode 0600 (--config).");
 }
 
 po::variables_map read_file(const std::string &path, const po::options_description &known) {
@@ -170,8 +171,9 @@ Options parse_options(const std::vector<std::string> &arguments, const Environme
     try {
         po::variables_map values;
         const po::positional_options_description none;
-        po::store(po::command_line_parser(std::vector<std::string>(arguments.begin() + 1, arguments.end())).options(known).positional(none).run(),
-                  values);
+        po::store(
+            po::command_line_parser(std::vector<std::string>(arguments.begin() + 1, arguments.end())).options(known).positional(none).run(),
+            values);
         if (values.count("help") != 0) {
             std::ostringstream text;
             text << "Usage: tandem-sync " << name << " [OPTION]...\n\n" << known << exit_codes;

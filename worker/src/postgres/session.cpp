@@ -52,8 +52,9 @@ Session::~Session() = default;
 
 Session::Session(const std::string &conninfo, const std::string &application_name, Abandon abandon) : abandon_(std::move(abandon)) {
     // Later entries win: connect_timeout and keepalives are defaults only, the rest is ours to decide.
-    const std::array<const char *, 9> names = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-                                               "dbname", "application_name", "client_encoding", nullptr};
+    const std::array<const char *, 9> names = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
+                                               "keepalives_count", "tcp_user_timeout", "dbname",
+                                               "application_name", "client_encoding",  nullptr};
     const std::array<const char *, 9> values = {"10", "10", "5", "3", "30000", conninfo.c_str(), application_name.c_str(), "UTF8", nullptr};
     connection_.reset(PQconnectdbParams(names.data(), values.data(), 1));
     if (!connection_ || PQstatus(connection_.get()) != CONNECTION_OK)
@@ -63,7 +64,8 @@ Session::Session(const std::string &conninfo, const std::string &application_nam
     // The backend of a worker that died must not go on waiting in next_question or wait_events as if somebody listened.
     run("SELECT pg_catalog.set_config(s.name, s.value, false) FROM (VALUES ('search_path', 'pg_catalog, pg_temp'), ('DateStyle', 'ISO'),"
         " ('TimeZone', 'UTC'), ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '60s'),"
-        " ('client_connection_check_interval', '500ms'), ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off')) AS s (name, value)");
+        " ('client_connection_check_interval', '500ms'), ('default_transaction_isolation', 'read committed'), "
+        "('default_transaction_read_only', 'off')) AS s (name, value)");
 }
 
 void Session::lost(const std::string &what) {
@@ -155,7 +157,8 @@ Result Session::query(const std::string &sql, const std::vector<Parameter> &para
     values.reserve(parameters.size());
     for (const Parameter &parameter : parameters)
         values.push_back(parameter ? parameter->c_str() : nullptr);
-    if (PQsendQueryParams(connection_.get(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr, 0) == 0)
+    if (PQsendQueryParams(connection_.get(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr, 0) ==
+        0)
         lost("could not send to PostgreSQL");
     flush();
     return finish_results();

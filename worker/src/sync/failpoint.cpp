@@ -91,7 +91,8 @@ void failpoint(std::string_view name) {
         {
             const std::lock_guard lock(counting);
             ++entry.reached;
-            const bool due = entry.point.action == Failpoint::Action::sleep ? entry.reached >= entry.point.at : entry.reached == entry.point.at;
+            const bool due =
+                entry.point.action == Failpoint::Action::sleep ? entry.reached >= entry.point.at : entry.reached == entry.point.at;
             if (!due)
                 continue;
         }

@@ -44,7 +44,8 @@ void LeaseKeeper::run() {
                 // A silent server must not hold the keeper for longer than a lease lives.
                 api = std::make_unique<postgres::WorkerApi>(conninfo_, "lease", holder_, [this] {
                     const std::vector<std::shared_ptr<Lease>> leases = held();
-                    return stop_.requested() || (!leases.empty() && std::ranges::none_of(leases, [](const auto &lease) { return lease->held(); }));
+                    return stop_.requested() ||
+                           (!leases.empty() && std::ranges::none_of(leases, [](const auto &lease) { return lease->held(); }));
                 });
             Millis ttl;
             {

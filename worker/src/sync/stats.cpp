@@ -25,8 +25,9 @@ json PumpStats::take(const std::vector<LiveTable *> &tables, Clock::time_point n
         table->captured_events = 0;
         entries.push_back(std::move(entry));
     }
-    json report = {{"tables", std::move(entries)}, {"fetch_us", fetch_us},     {"copy_us", copy_us},      {"delete_us", delete_us},
-                   {"polls", polls},               {"reconnects", reconnects}, {"rss_kb", resident_kb()}, {"version", TANDEM_VERSION}};
+    json report = {{"tables", std::move(entries)}, {"fetch_us", fetch_us},     {"copy_us", copy_us},
+                   {"delete_us", delete_us},       {"polls", polls},           {"reconnects", reconnects},
+                   {"rss_kb", resident_kb()},      {"version", TANDEM_VERSION}};
     *this = PumpStats{};
     reported = now;
     return report;

@@ -48,8 +48,9 @@ void SourceRunner::run() {
                 return;
             log::warning("no longer leading", {{"source", source_.connection.name}});
         } catch (const Error &error) {
-            log::warning("pump ended, starts again",
-                         {{"source", source_.connection.name}, {"sqlstate", error.sqlstate()}, {"error", error.what()}, {"hint", error.hint()}});
+            log::warning(
+                "pump ended, starts again",
+                {{"source", source_.connection.name}, {"sqlstate", error.sqlstate()}, {"error", error.what()}, {"hint", error.hint()}});
         } catch (const std::exception &error) {
             log::error("pump ended by an unexpected error, starts again", {{"source", source_.connection.name}, {"error", error.what()}});
         }
@@ -76,7 +77,8 @@ void Supervisor::follow(const std::vector<postgres::SourceRow> &sources) {
         if (runner && runner->hash() == source.hash)
             continue;
         runner.reset(); // ends the old one first
-        log::info("source", {{"source", source.connection.name}, {"host", source.connection.host}, {"database", source.connection.database}});
+        log::info("source",
+                  {{"source", source.connection.name}, {"host", source.connection.host}, {"database", source.connection.database}});
         runner = std::make_unique<SourceRunner>(conninfo_, source, leases_);
     }
     std::erase_if(runners_, [&](const auto &entry) { return !present.contains(entry.first); });
@@ -93,7 +95,8 @@ void Supervisor::run(const Stop &stop) {
         while (!stop.requested()) {
             try {
                 if (!api)
-                    api = std::make_unique<postgres::WorkerApi>(conninfo_, "supervisor", leases_.holder(), [&] { return stop.requested(); });
+                    api =
+                        std::make_unique<postgres::WorkerApi>(conninfo_, "supervisor", leases_.holder(), [&] { return stop.requested(); });
                 follow(api->sources());
                 backoff.reset();
                 stop.wait_for(Millis(500));
