@@ -24,7 +24,7 @@ TEST(SqlText, NamesAndConditions) {
     EXPECT_EQ(other_ids_condition({{1, 5}, {7, 7}}, "id"), "id < 1 OR (id > 5 AND id < 7) OR id > 7");
     EXPECT_EQ(delete_run("`t`.`o`", {5, 9}), "DELETE FROM `t`.`o` WHERE tandem_id BETWEEN 5 AND 9 ORDER BY tandem_id LIMIT 5");
     EXPECT_EQ(delete_each("`t`.`o`", {5, 7}),
-              "DELETE e FROM (SELECT 5 AS id UNION ALL SELECT 7) l STRAIGHT_JOIN `t`.`o` e ON e.tandem_id = l.id");
+              "DELETE `t`.`o` FROM (SELECT 5 AS id UNION ALL SELECT 7) l STRAIGHT_JOIN `t`.`o` ON tandem_id = l.id");
     EXPECT_EQ(after_condition({"a"}, {"1"}), "a > 1");
     EXPECT_EQ(after_condition({"a", "b", "c"}, {"1", "2", "3"}), "a >= 1 AND (a > 1 OR (a = 1 AND (b > 2 OR (b = 2 AND (c > 3)))))");
 }

@@ -77,7 +77,8 @@ std::string delete_each(const std::string &outbox, const std::vector<std::uint64
     std::string list;
     for (const std::uint64_t id : ids)
         list += list.empty() ? "SELECT " + std::to_string(id) + " AS id" : " UNION ALL SELECT " + std::to_string(id);
-    return "DELETE e FROM (" + list + ") l STRAIGHT_JOIN " + outbox + " e ON e.tandem_id = l.id";
+    // No alias: MySQL 5.6 would look for its DELETE privilege in the session's own database.
+    return "DELETE " + outbox + " FROM (" + list + ") l STRAIGHT_JOIN " + outbox + " ON tandem_id = l.id";
 }
 
 std::vector<std::vector<core::IdSet::Run>> slices(const core::IdSet &ids, std::uint64_t max_ids, std::size_t max_runs) {
