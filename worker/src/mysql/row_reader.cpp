@@ -172,6 +172,9 @@ void RowReader::bind(std::size_t field) {
 }
 
 bool RowReader::next() {
+    if (rebind_ && mysql_stmt_bind_result(statement_.get(), binds_.data()) != 0)
+        fail();
+    rebind_ = false;
     const int result = mysql_stmt_fetch(statement_.get());
     if (result == MYSQL_NO_DATA)
         return false;
@@ -183,9 +186,9 @@ bool RowReader::next() {
 }
 
 // The row's packet is still in the client's network buffer, bounded by the server's max_allowed_packet; only the values that did not
-// fit are copied again.
+// fit are copied again. The statement itself learns of the larger buffers before the next row and not here: some releases of the client
+// library (10.11.18 is one) set every length to 0 in mysql_stmt_bind_result, and all text of the row in hand would be read as empty.
 void RowReader::fetch_long_values() {
-    bool rebind = false;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
         Slot &slot = slots_[i];
         if (slot.fetch != Fetch::bytes || slot.null || slot.length <= slot.bytes.size())
@@ -194,10 +197,8 @@ void RowReader::fetch_long_values() {
         bind(i);
         if (mysql_stmt_fetch_column(statement_.get(), &binds_[i], static_cast<unsigned>(i), 0) != 0)
             fail();
-        rebind = true;
+        rebind_ = true;
     }
-    if (rebind && mysql_stmt_bind_result(statement_.get(), binds_.data()) != 0)
-        fail();
 }
 
 core::encode::Result RowReader::encode_field(std::string &out, const Slot &slot) const {

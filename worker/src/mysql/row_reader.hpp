@@ -72,6 +72,7 @@ class RowReader {
     std::unique_ptr<MYSQL_STMT, Close> statement_;
     std::vector<Slot> slots_;
     std::vector<MYSQL_BIND> binds_;
+    bool rebind_ = false; // binds_ has changed since the statement was told
     std::string doing_;
 };
 
