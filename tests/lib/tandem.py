@@ -2,6 +2,7 @@
 import itertools
 
 import psycopg2
+import pymysql
 
 from . import compare, mysql
 from .process import wait_until
@@ -110,14 +111,30 @@ class Scene:
         return self.old.app(self.old_database, **options)
 
     def write(self, *statements):
-        """Statements of the application, each in its own transaction."""
+        """Statements of the application, each in its own transaction. Beside other writers a statement may lose a deadlock; then it is tried again
+        as any application does, unless capture had a part in it."""
         connection = self.app()
         try:
             with connection.cursor() as cursor:
                 for statement in statements:
-                    cursor.execute(statement)
+                    for _ in range(20):
+                        try:
+                            cursor.execute(statement)
+                            break
+                        except pymysql.err.OperationalError as error:
+                            if error.args[0] != 1213:
+                                raise
+                            assert "_outbox_" not in self.last_deadlock(), self.last_deadlock()
+                    else:
+                        raise RuntimeError(f"20 deadlocks: {statement[:200]}")
         finally:
             connection.close()
+
+    def last_deadlock(self):
+        """What InnoDB says about the locks of the last deadlock."""
+        status = self.old.query("SHOW ENGINE INNODB STATUS")[0][2]
+        part = status.partition("LATEST DETECTED DEADLOCK")[2].partition("\nTRANSACTIONS\n")[0]
+        return "\n".join(line for line in part.splitlines() if "LOCK" in line or "WAITING" in line)
 
     def old_value(self, statement):
         return self.old.value(statement, database=self.old_database)

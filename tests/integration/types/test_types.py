@@ -26,6 +26,25 @@ def test_numbers(scene):
     scene.check()
 
 
+def test_lengths_that_grow(scene):
+    """Values longer than any before, in every column in turn: the reader's buffers grow while the other values of the same row are in them."""
+    generator = random.Random(7)
+    columns = ["v", "tx", "mt", "lt"]
+    rows, longest = [], 20
+    for number in range(1000, 1120):
+        lengths = dict.fromkeys(columns, 0)
+        for column in columns:
+            lengths[column] = generator.randrange(0, 60)
+        grown = columns[1 + number % 3]
+        longest = int(longest * 1.06) + 1
+        lengths[grown] = longest
+        rows.append(f"({number}, " + ", ".join(f"REPEAT('{generator.choice('aé€')}', {lengths[column]})" for column in columns) + ", 'B b')")
+    scene.write(*(f"INSERT INTO texts (id, {', '.join(columns)}, e) VALUES " + ", ".join(rows[n:n + 40]) for n in range(0, 120, 40)))
+    scene.check()
+    scene.write("UPDATE texts SET mt = CONCAT(mt, mt, tx), lt = CONCAT(lt, mt, 'x') WHERE id >= 1000", "DELETE FROM texts WHERE id % 3 = 1 AND id >= 1000")
+    scene.check()
+
+
 def test_times(scene):
     connection = scene.app()
     with connection.cursor() as cursor:
