@@ -26,6 +26,11 @@ BEGIN
   ELSIF c.relpersistence = 't' THEN
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('target %s is a temporary table', target),
       HINT = 'Rows are written by another session, which cannot see it.';
+  ELSIF c.relrowsecurity AND c.relforcerowsecurity
+        AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles AS r WHERE r.oid = c.relowner) THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('target %s forces row-level security on its owner', target),
+      DETAIL = 'Rows are written as the owner, and a policy could hide or refuse some of them.',
+      HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY;', target);
   ELSIF c.relpersistence = 'u' THEN
     RAISE WARNING USING MESSAGE = format('target %s is unlogged', target),
       DETAIL = 'A crash of PostgreSQL empties it while its changes count as applied.',
