@@ -47,7 +47,7 @@ def test_delete_whose_reply_is_lost(fault_scene):
     scene = fault_scene
     for number in range(3):
         scene.check()
-        scene.old_proxy.lose_reply(b"DELETE FROM")
+        scene.old_proxy.lose_reply(b"DELETE ")
         scene.write(*(f"INSERT INTO account VALUES ({number * 100 + n}, 'first', 1, NOW(6))" for n in range(10)))
         assert scene.old_proxy.lost.wait(20), "the worker sent no DELETE"
         scene.old.kill()
