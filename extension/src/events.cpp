@@ -27,7 +27,8 @@ constexpr const char *events_query =
     "        WHERE j.batch_id OPERATOR(pg_catalog.>=) $3 AND j.batch_id OPERATOR(pg_catalog.<) $4 AND NOT j.finished),"
     "       NOT EXISTS (SELECT FROM tandem.lease AS l"
     "        WHERE l.source_id OPERATOR(pg_catalog.=) $1 AND l.epoch OPERATOR(pg_catalog.=) $2),"
-    "       EXISTS (SELECT FROM tandem._takable_requests AS r WHERE r.source_id OPERATOR(pg_catalog.=) $1)";
+    "       EXISTS (SELECT FROM tandem._takable_requests AS r WHERE r.source_id OPERATOR(pg_catalog.=) $1),"
+    "       EXISTS (SELECT FROM tandem.retry)";
 
 constexpr const char *running_sources_query =
     "SELECT DISTINCT t.source_id FROM tandem.source_table AS t WHERE t.desired_state OPERATOR(pg_catalog.=) 'running'";
@@ -44,7 +45,12 @@ struct Events {
     ArrayType *acked; // nullptr: none
     bool fenced;
     bool requests;
+    bool retrying;
 };
+
+// What wait_events saw last in this session: whether rows waited to be retried. Such a row may still ask for others when it is applied
+// at last, and a pump that has just looked for requests would not know.
+bool saw_retrying = false;
 
 SPIPlanPtr prepared(SPIPlanPtr *kept, const char *query, int n, Oid *types) {
     if (*kept == nullptr) {
@@ -87,6 +93,7 @@ Events look_for_events(std::int32_t source_id, std::int64_t epoch) {
     }
     events.fenced = one_bool(2);
     events.requests = one_bool(3);
+    events.retrying = one_bool(4);
     SPI_finish();
     return events;
 }
@@ -143,6 +150,14 @@ bool all_reached(const Barrier *barriers, int n) {
     return true;
 }
 
+// Of barriers that are reached: was each reached while no row waited to be retried?
+bool all_final(const Barrier *barriers, int n) {
+    for (int i = 0; i < n; i++)
+        if (pg_atomic_read_u64(&require_source_slot(barriers[i].source_id)->barrier_retrying) >= barriers[i].number)
+            return false;
+    return true;
+}
+
 Datum event_row(FunctionCallInfo fcinfo, const Events &events, std::uint64_t generation, std::uint64_t barrier) {
     TupleDesc description;
     if (get_call_result_type(fcinfo, nullptr, &description) != TYPEFUNC_COMPOSITE)
@@ -186,10 +201,14 @@ Datum wait_events(FunctionCallInfo fcinfo) {
 
     for (;;) {
         const std::uint64_t moves = pg_atomic_read_u64(&database->moves);
+        // Before everything else: who was told of a barrier must know everything that was committed before it was raised, or it could
+        // say that a barrier is reached without a table that was resumed right before.
+        const std::uint64_t barrier = pg_atomic_read_u64(&source->barrier_raised);
         const TimestampTz now = GetCurrentTimestamp();
         Events events = {};
         if (moves != quiet_moves || quiet_at == 0 || TimestampDifferenceExceeds(quiet_at, now, look_at_least_every_ms)) {
             events = look_for_events(source_id, epoch);
+            saw_retrying = events.retrying;
             if (events.acked == nullptr && !events.fenced && !events.requests) {
                 quiet_moves = moves;
                 quiet_at = now;
@@ -198,7 +217,6 @@ Datum wait_events(FunctionCallInfo fcinfo) {
             }
         }
         const std::uint64_t generation = pg_atomic_read_u64(&database->generation);
-        const std::uint64_t barrier = pg_atomic_read_u64(&source->barrier_raised);
         const bool new_barrier = barrier > Max(told_barrier, pg_atomic_read_u64(&source->barrier_reached));
         if (events.acked != nullptr || events.fenced || events.requests || generation != seen_generation || new_barrier ||
             now >= deadline) {
@@ -222,13 +240,19 @@ bool wait_barriers(FunctionCallInfo fcinfo, std::int64_t timeout_ms) {
     const bool alone = statement_is_only(fcinfo);
     const TimestampTz deadline = deadline_after(timeout_ms);
     int n = 0;
-    const Barrier *barriers = raise_all(&n);
+    Barrier *barriers = raise_all(&n);
 
     for (;;) {
         const std::uint64_t moves = pg_atomic_read_u64(&database->moves);
         const bool reached = all_reached(barriers, n);
-        if (reached && settled())
-            return true;
+        if (reached && settled()) {
+            if (all_final(barriers, n))
+                return true;
+            // The rows that waited are applied, but what they asked for may be under way: once more around.
+            pfree(barriers);
+            barriers = raise_all(&n);
+            continue;
+        }
         const TimestampTz now = GetCurrentTimestamp();
         if (now >= deadline)
             return false;
@@ -240,7 +264,10 @@ bool wait_barriers(FunctionCallInfo fcinfo, std::int64_t timeout_ms) {
 
 void set_barrier_reached(int source_id, std::int64_t barrier) {
     require_database_slot();
-    pg_atomic_uint64 *reached = &require_source_slot(source_id)->barrier_reached;
+    SourceSlot *source = require_source_slot(source_id);
+    if (saw_retrying)
+        pg_atomic_write_u64(&source->barrier_retrying, static_cast<std::uint64_t>(barrier)); // before the next: readers look at both
+    pg_atomic_uint64 *reached = &source->barrier_reached;
     std::uint64_t before = pg_atomic_read_u64(reached);
     while (before < static_cast<std::uint64_t>(barrier) &&
            !pg_atomic_compare_exchange_u64(reached, &before, static_cast<std::uint64_t>(barrier)))

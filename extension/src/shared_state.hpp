@@ -77,6 +77,7 @@ struct SourceSlot {
     pg_atomic_uint64 key; // see slot_key, 0: free
     pg_atomic_uint64 barrier_raised;
     pg_atomic_uint64 barrier_reached;
+    pg_atomic_uint64 barrier_retrying; // highest that was reached while rows waited to be retried
     char worker_version[32];
     SourceStats stats;
 };
