@@ -215,6 +215,7 @@ void run_apply() {
         if (ConfigReloadPending) {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
+            announce_settings();
         }
         // Reset before looking, so that what is submitted while we look wakes us again.
         ResetLatch(MyLatch);

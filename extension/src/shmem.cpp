@@ -52,6 +52,7 @@ void init_database(DatabaseSlot *slot, std::uint64_t now) {
 void init_source(SourceSlot *slot) {
     SourceStats *s = &slot->stats;
     pg_atomic_uint64 *const counters[] = {&slot->key,      &slot->barrier_raised, &slot->barrier_reached,
+                                          &slot->barrier_retrying,
                                           &s->fetch_us,    &s->copy_us,           &s->delete_us,
                                           &s->polls,       &s->reconnects,        &s->rss_kb,
                                           &s->reported_at, &s->batches,           &s->rows,
@@ -352,6 +353,14 @@ void notify_waiters_on_commit() {
 std::uint64_t config_generation() {
     DatabaseSlot *database = find_database_slot();
     return database == nullptr ? 0 : pg_atomic_read_u64(&database->generation);
+}
+
+void announce_settings() {
+    DatabaseSlot *database = find_database_slot();
+    if (database == nullptr)
+        return;
+    pg_atomic_fetch_add_u64(&database->generation, 1);
+    notify_waiters();
 }
 
 void bump_config_on_commit() {

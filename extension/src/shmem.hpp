@@ -23,6 +23,7 @@ void notify_waiters();        // something was committed: journal rows, requests
 void wake_apply_on_commit();  // the same two at commit of the current transaction (nothing on abort)
 void notify_waiters_on_commit();
 std::uint64_t config_generation();
+void announce_settings();     // settings were reloaded: generation + 1 and notify_waiters at once, so that workers ask for them
 void bump_config_on_commit(); // configuration changed: generation + 1 and notify_waiters at commit of the current transaction
 
 } // namespace tandem
