@@ -298,7 +298,7 @@ double ControlSession::measure_capture_cost(const core::TableConfig &table) {
 std::vector<ControlSession::Grant> ControlSession::check_grants() {
     std::vector<Grant> grants;
     for (PrivilegeCheck &check : check_privileges(impl_->client, impl_->connection))
-        grants.push_back({check.statement, check.purpose, check.ok, check.error});
+        grants.push_back({check.statement, check.purpose, check.required, check.ok, check.error});
     return grants;
 }
 

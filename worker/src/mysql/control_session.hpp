@@ -43,6 +43,7 @@ class ControlSession {
     struct Grant {
         std::string statement;
         std::string purpose;
+        bool required = true;
         bool ok = false;
         std::string error;
     };
