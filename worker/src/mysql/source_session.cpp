@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t tables_per_poll = 500;   // one select list holds at most 4096 columns
 constexpr std::size_t runs_in_statement = 500; // an OR of so many ranges still gets an index range plan on MySQL 5.6
+constexpr std::size_t runs_in_poll = 20;       // per table
 constexpr std::uint64_t delete_slice = 5000;   // rows per delete: locks and undo stay small
 constexpr std::uint64_t shortest_range = 16;   // shorter runs of ids are deleted id by id, many in a statement
 constexpr std::size_t ids_in_delete = 1000;
@@ -120,9 +121,15 @@ struct SourceSession::Impl {
         return key_index[table.table_id] = row.empty() ? std::string() : " FORCE INDEX (" + quote_name(row[0]) + ")";
     }
 
-    bool has_events(const core::TableConfig &table) {
-        const auto row =
-            client.one_row("SELECT EXISTS (SELECT 1 FROM " + event_table(connection, table) + ")", "polling table \"" + table.name + "\"");
+    std::string exists_event(const Polled &polled) const {
+        const std::vector<core::IdSet::Run> runs = polled.in_flight.runs();
+        const bool leave_out = !runs.empty() && runs.size() <= runs_in_poll;
+        return "EXISTS (SELECT 1 FROM " + event_table(connection, *polled.table) +
+               (leave_out ? " WHERE " + other_ids_condition(runs, "tandem_id") : "") + ")";
+    }
+
+    bool has_events(const Polled &polled) {
+        const auto row = client.one_row("SELECT " + exists_event(polled), "polling table \"" + polled.table->name + "\"");
         return !row.empty() && row[0] == "1";
     }
 
@@ -185,14 +192,14 @@ SourceSession::~SourceSession() = default;
 SourceSession::SourceSession(SourceSession &&) noexcept = default;
 SourceSession &SourceSession::operator=(SourceSession &&) noexcept = default;
 
-std::vector<bool> SourceSession::poll(const std::vector<const core::TableConfig *> &tables) {
+std::vector<bool> SourceSession::poll(const std::vector<Polled> &tables) {
     std::vector<bool> result;
     result.reserve(tables.size());
     for (std::size_t from = 0; from < tables.size(); from += tables_per_poll) {
         const std::size_t to = std::min(tables.size(), from + tables_per_poll);
         std::vector<std::string> parts;
         for (std::size_t i = from; i < to; ++i)
-            parts.push_back("EXISTS (SELECT 1 FROM " + event_table(impl_->connection, *tables[i]) + ")");
+            parts.push_back(impl_->exists_event(tables[i]));
         try {
             for (const std::string &value : impl_->client.one_row("SELECT " + join(parts, ", "), "polling the outboxes"))
                 result.push_back(value == "1");
@@ -202,7 +209,7 @@ std::vector<bool> SourceSession::poll(const std::vector<const core::TableConfig 
             // One outbox is missing: the others must not suffer. "true" makes the caller read that table and get its error.
             for (std::size_t i = from; i < to; ++i) {
                 try {
-                    result.push_back(impl_->has_events(*tables[i]));
+                    result.push_back(impl_->has_events(tables[i]));
                 } catch (const core::Error &missing) {
                     if (missing.native_code != 1146)
                         throw;

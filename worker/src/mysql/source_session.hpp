@@ -32,9 +32,13 @@ class SourceSession {
     SourceSession(SourceSession &&) noexcept;
     SourceSession &operator=(SourceSession &&) noexcept;
 
-    // One round trip for all tables: which outboxes hold events (other than those in flight is the caller's business)?
-    // Used by the idle poll. Result: one flag per table.
-    std::vector<bool> poll(const std::vector<const core::TableConfig *> &tables);
+    struct Polled {
+        const core::TableConfig *table;
+        core::IdSet in_flight;
+    };
+    // One round trip for all tables: which outboxes hold events that are not in flight? One flag per table; true also for a table with
+    // so many runs in flight that asking costs more than looking.
+    std::vector<bool> poll(const std::vector<Polled> &tables);
 
     void begin_snapshot(); // REPEATABLE READ, read only, WITH CONSISTENT SNAPSHOT
     void end_snapshot();

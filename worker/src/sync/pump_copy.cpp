@@ -72,13 +72,13 @@ std::vector<LiveTable *> Pump::tables_with_events(bool all) {
     if (all)
         return readable;
 
-    std::vector<const core::TableConfig *> configs;
+    std::vector<mysql::SourceSession::Polled> polled;
     for (const LiveTable *table : readable)
-        configs.push_back(&table->config);
+        polled.push_back({&table->config, ids_in_flight(table->config.table_id)});
     std::vector<bool> waiting;
     ++stats_.polls;
     try {
-        waiting = source_->poll(configs);
+        waiting = source_->poll(polled);
     } catch (const Error &error) {
         if (!for_good(error))
             throw;
@@ -89,8 +89,9 @@ std::vector<LiveTable *> Pump::tables_with_events(bool all) {
         if (waiting[i]) {
             found.push_back(readable[i]);
         } else {
-            readable[i]->oldest_us = 0;
-            readable[i]->outbox_rows = 0;
+            readable[i]->outbox_rows = static_cast<std::int64_t>(polled[i].in_flight.count());
+            if (polled[i].in_flight.empty())
+                readable[i]->oldest_us = 0;
         }
     }
     return found;
