@@ -42,13 +42,17 @@ CREATE TABLE tandem.source_table (
   desired_state  text NOT NULL DEFAULT 'registered'
                  CHECK (desired_state OPERATOR(pg_catalog.=) ANY (ARRAY['registered', 'running', 'paused', 'dropped'])),
   created_target boolean NOT NULL DEFAULT false,
+  filter         text,
+  constants      jsonb NOT NULL DEFAULT '{}',
   created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
   created_by     name NOT NULL DEFAULT CURRENT_USER,
   UNIQUE (source_id, name),
   UNIQUE (source_id, outbox),
-  UNIQUE (target)
+  UNIQUE (target, constants)
 );
 COMMENT ON TABLE tandem.source_table IS 'old tables that are moved, one row for each tandem.add_table';
+COMMENT ON COLUMN tandem.source_table.filter IS 'canonical expression over the old columns: the target has the rows for which it is true; NULL: all rows';
+COMMENT ON COLUMN tandem.source_table.constants IS 'target column → value that all rows of this old table have there, part of the target''s key; tells apart the tables that share a target';
 COMMENT ON COLUMN tandem.source_table.key_columns IS 'columns of the old table''s primary or unique not-null key, in key order';
 COMMENT ON COLUMN tandem.source_table.outbox IS 'name of the outbox table in the metadata database of the old side; computed on insert, as trigger_suffix is';
 COMMENT ON COLUMN tandem.source_table.trigger_suffix IS 'eight hex digits in the names of outbox and triggers, unique per old table and new database';
@@ -66,11 +70,19 @@ CREATE TABLE tandem.source_column (
   nullable   boolean NOT NULL,
   generated  boolean NOT NULL DEFAULT false,
   image_type text NOT NULL,
+  policy     text NOT NULL DEFAULT 'dead_letter'
+             CHECK (policy OPERATOR(pg_catalog.=) ANY (ARRAY['dead_letter', 'null', 'value', 'sidecar'])),
+  policy_value text,
+  policy_image bytea,
+  CHECK ((policy OPERATOR(pg_catalog.=) 'value') OPERATOR(pg_catalog.=) (policy_value IS NOT NULL AND policy_image IS NOT NULL)),
   PRIMARY KEY (table_id, ordinal),
   UNIQUE (table_id, name)
 );
 COMMENT ON TABLE tandem.source_column IS 'columns of the old tables as they were when the table was added; an image holds them in ordinal order';
 COMMENT ON COLUMN tandem.source_column.image_type IS 'PostgreSQL type that carries the value exactly from the old side';
+COMMENT ON COLUMN tandem.source_column.policy IS 'what becomes of a value that PostgreSQL cannot hold';
+COMMENT ON COLUMN tandem.source_column.policy_value IS 'policy value: what is put in its place, as text of the image type';
+COMMENT ON COLUMN tandem.source_column.policy_image IS 'the same in the binary format of the image type';
 
 CREATE TABLE tandem.target_column (
   table_id      integer NOT NULL REFERENCES tandem.source_table ON DELETE CASCADE,

@@ -13,7 +13,7 @@ CREATE INDEX queue_batch ON tandem.queue (batch_id);
 ALTER TABLE tandem.queue ALTER COLUMN image SET STORAGE EXTERNAL;
 COMMENT ON TABLE tandem.queue IS 'rows fetched from the old side, waiting to be applied; unlogged: after a crash they are fetched again';
 COMMENT ON COLUMN tandem.queue.op IS 'U: image present, D: row absent, X: the worker could not represent a value (image holds the error)';
-COMMENT ON COLUMN tandem.queue.flags IS '1: event removes a row or a referenced value, 2: the same, found by cascade expansion, 4: backfill row';
+COMMENT ON COLUMN tandem.queue.flags IS '1: event removes a row or a referenced value, 2: the same, found by cascade expansion, 4: backfill row, 8: the image notes losses';
 COMMENT ON COLUMN tandem.queue.age_us IS 'age of the oldest event of the key when it was fetched, by the old side''s clock';
 
 CREATE UNLOGGED TABLE tandem.batch (

@@ -14,7 +14,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
            'name', c.name, 'mysql_type', c.mysql_type, 'data_type', c.data_type, 'unsigned', c.is_unsigned, 'charset', c.charset,
-           'collation', c.collation, 'image_type', c.image_type, 'nullable', c.nullable, 'generated', c.generated) ORDER BY c.ordinal), '[]')
+           'collation', c.collation, 'image_type', c.image_type, 'nullable', c.nullable, 'generated', c.generated,
+           'policy', c.policy, 'policy_image', encode(c.policy_image, 'hex')) ORDER BY c.ordinal), '[]')
   FROM tandem.source_column AS c WHERE c.table_id = _table_columns.table_id
 $$;
 COMMENT ON FUNCTION tandem._table_columns(integer) IS 'columns of an old table for the worker';

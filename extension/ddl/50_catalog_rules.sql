@@ -60,6 +60,63 @@ END
 $$;
 COMMENT ON FUNCTION tandem._guard_source() IS 'trigger: a source uses only a server and a user mapping that its author may use';
 
+CREATE FUNCTION tandem._constant_as(value text, target regclass, column_name text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('CAST(%L AS %s)%s', value, format_type(a.atttypid, a.atttypmod),
+                (SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace
+                 WHERE l.oid = a.attcollation AND l.collname <> 'default'))
+  FROM pg_attribute AS a WHERE a.attrelid = target AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+COMMENT ON FUNCTION tandem._constant_as(text, regclass, text) IS 'SQL of a constant as a value of a target column';
+
+CREATE FUNCTION tandem._constants_differ(target regclass, one jsonb, other jsonb) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  name text;
+  differs boolean;
+BEGIN
+  -- The same columns, and one of them with a value that is another one for the target's key.
+  IF ARRAY(SELECT jsonb_object_keys(one) ORDER BY 1) <> ARRAY(SELECT jsonb_object_keys(other) ORDER BY 1) THEN
+    RETURN false;
+  END IF;
+  FOR name IN SELECT jsonb_object_keys(one) LOOP
+    EXECUTE format('SELECT %s <> %s', tandem._constant_as(one ->> name, target, name), tandem._constant_as(other ->> name, target, name))
+      INTO differs;
+    IF differs THEN
+      RETURN true;
+    END IF;
+  END LOOP;
+  RETURN false;
+END
+$$;
+COMMENT ON FUNCTION tandem._constants_differ(regclass, jsonb, jsonb) IS
+  'whether rows with these constants can never have the same key in the target';
+
+CREATE FUNCTION tandem._refuse_taken_target(target regclass, constants jsonb, except_table integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  taker text;
+BEGIN
+  SELECT s.name || '.' || t.name INTO taker
+  FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id)
+  WHERE t.target = _refuse_taken_target.target AND t.table_id IS DISTINCT FROM except_table
+    AND NOT (t.constants <> '{}' AND _refuse_taken_target.constants <> '{}'
+             AND tandem._constants_differ(t.target, t.constants, _refuse_taken_target.constants))
+  ORDER BY t.table_id LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'duplicate_object',
+      MESSAGE = format('target %s already belongs to table "%s"', target, taker),
+      HINT = 'Give each old table a target of its own, or tell the rows of each apart by a constant in the key: constants => ''{"shard": "eu"}''.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_taken_target(regclass, jsonb, integer) IS
+  'error when another old table may write rows of the same keys to the target';
+
 CREATE FUNCTION tandem._guard_source_table() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -71,6 +128,11 @@ BEGIN
     NEW.outbox := left(NEW.name, 40) || '_outbox_' || NEW.trigger_suffix;
   END IF;
   PERFORM tandem._refuse_foreign_target(NEW.target);
+  IF TG_OP = 'INSERT' OR (NEW.target, NEW.constants) IS DISTINCT FROM (OLD.target, OLD.constants) THEN
+    -- Two calls at once would not see each other's row.
+    PERFORM pg_advisory_xact_lock('tandem.source_table'::regclass::integer, NEW.target::oid::bigint::bit(32)::integer);
+    PERFORM tandem._refuse_taken_target(NEW.target, NEW.constants, NEW.table_id);
+  END IF;
   RETURN NEW;
 END
 $$;
@@ -122,7 +184,7 @@ GRANT SELECT ON tandem.source, tandem.source_table, tandem.source_column, tandem
   tandem.table_state, tandem.request, tandem.retry, tandem.dead_letter TO tandem_admin;
 GRANT INSERT (name, server, database, metadata_database, mapping_role, tls, password_ref, old_side), UPDATE (dropping), DELETE
   ON tandem.source TO tandem_admin;
-GRANT INSERT (source_id, name, target, key_columns, outbox, trigger_suffix, created_target), UPDATE (desired_state), DELETE
+GRANT INSERT (source_id, name, target, key_columns, outbox, trigger_suffix, created_target, filter, constants), UPDATE (desired_state), DELETE
   ON tandem.source_table TO tandem_admin;
 GRANT INSERT, DELETE ON tandem.source_column, tandem.target_column TO tandem_admin;
 GRANT INSERT, UPDATE, DELETE ON tandem.source_fk TO tandem_admin;

@@ -78,12 +78,13 @@ END
 $$;
 COMMENT ON FUNCTION tandem._note_triggers(regclass) IS 'notice about triggers that fire although session_replication_role is replica';
 
-CREATE FUNCTION tandem._target_key(target regclass, key text[], mapping tandem.mapped_column[]) RETURNS name[]
+CREATE FUNCTION tandem._target_key(target regclass, key text[], mapping tandem.mapped_column[], constants jsonb) RETURNS name[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   unmapped text;
   target_key name[];
+  constant_key name[] := ARRAY(SELECT jsonb_object_keys(constants) ORDER BY 1);
 BEGIN
   SELECT string_agg(format('"%s"', k.name), ', ' ORDER BY k.position) INTO unmapped
   FROM unnest(key) WITH ORDINALITY AS k(name, position)
@@ -104,7 +105,10 @@ BEGIN
     INTO target_key
   FROM pg_index AS i
   WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate AND i.indpred IS NULL
-    AND i.indexprs IS NULL AND i.indnkeyatts = cardinality(key)
+    AND i.indexprs IS NULL AND i.indnkeyatts = cardinality(key) + cardinality(constant_key)
+    AND NOT EXISTS (SELECT FROM unnest(constant_key) AS k(name)
+                    WHERE NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = i.indrelid AND a.attname = k.name
+                                      AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1])))
     AND NOT EXISTS (SELECT FROM unnest(key) AS k(name)
                     WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m
                                       JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attname = m.target
@@ -113,18 +117,20 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION USING
       ERRCODE = 'invalid_table_definition',
-      MESSAGE = format('target %s has no unique index on exactly the key columns', target),
+      MESSAGE = format('target %s has no unique index on exactly the key columns%s', target,
+                       CASE WHEN constant_key <> '{}' THEN ' and the constants' END),
       DETAIL = 'It must be valid, not deferrable, and without predicate or expressions.',
-      HINT = (SELECT format('ALTER TABLE %s ADD PRIMARY KEY (%s);', _target_key.target, string_agg(quote_ident(k.target), ', ' ORDER BY k.position))
+      HINT = (SELECT format('ALTER TABLE %s ADD PRIMARY KEY (%s);', _target_key.target, string_agg(quote_ident(k.target), ', ' ORDER BY k.position)
+                            || (SELECT coalesce(string_agg(', ' || quote_ident(c), ''), '') FROM unnest(constant_key) AS c))
               FROM (SELECT DISTINCT ON (o.position) m.target, o.position
                     FROM unnest(key) WITH ORDINALITY AS o(name, position) JOIN unnest(mapping) AS m ON m.source_column = o.name
                     ORDER BY o.position, m.target) AS k);
   END IF;
-  RETURN target_key;
+  RETURN target_key || constant_key;
 END
 $$;
-COMMENT ON FUNCTION tandem._target_key(regclass, text[], tandem.mapped_column[]) IS
-  'target columns of the old key, in its order, covered by a unique index; error when there is none';
+COMMENT ON FUNCTION tandem._target_key(regclass, text[], tandem.mapped_column[], jsonb) IS
+  'target columns of the old key, in its order, then the constants, covered by a unique index; error when there is none';
 
 CREATE FUNCTION tandem._refuse_unknown_policy(on_existing text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -138,25 +144,27 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_unknown_policy(text) IS 'error unless on_existing is one of error, keep, truncate';
 
-CREATE FUNCTION tandem._prepare_rows(target regclass, on_existing text) RETURNS void
+CREATE FUNCTION tandem._prepare_rows(target regclass, on_existing text, constants jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  -- Of a target that several old tables share, only the rows of this one are looked at.
+  own text := (SELECT ' WHERE ' || string_agg(format('%I = %s', c.key, tandem._constant_as(c.value, target, c.key)), ' AND ') FROM jsonb_each_text(constants) AS c);
   filled boolean;
 BEGIN
-  EXECUTE format('SELECT EXISTS (SELECT FROM %s)', target) INTO filled;
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s%s)', target, own) INTO filled;
   IF filled AND on_existing = 'error' THEN
     RAISE EXCEPTION USING
       ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('target %s already has rows', target),
+      MESSAGE = format('target %s already has rows%s', target, own),
       DETAIL = 'Rows of the old table overwrite those of the same key; rows that the old table does not have would stay.',
       HINT = 'Say what is to be done with them: on_existing => ''keep'' or on_existing => ''truncate''.';
   ELSIF filled AND on_existing = 'truncate' THEN
-    EXECUTE format('TRUNCATE TABLE %s', target);
+    EXECUTE CASE WHEN own IS NULL THEN format('TRUNCATE TABLE %s', target) ELSE format('DELETE FROM %s%s', target, own) END;
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._prepare_rows(regclass, text) IS 'keeps, removes or refuses rows that a target has already';
+COMMENT ON FUNCTION tandem._prepare_rows(regclass, text, jsonb) IS 'keeps, removes or refuses rows that a target has already';
 
 -- Creation ---------------------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +204,7 @@ AS $$
                    CASE WHEN o ->> 'extra' ILIKE '%auto_increment%' AND c.type = ANY (ARRAY['smallint', 'integer', 'bigint']::regtype[]::oid[])
                         THEN 'GENERATED BY DEFAULT AS IDENTITY'
                         ELSE 'DEFAULT ' || tandem._literal_default(description, c.source_column) END,
-                   CASE WHEN NOT (o ->> 'nullable')::boolean THEN 'NOT NULL' END)
+                   CASE WHEN NOT (o ->> 'nullable')::boolean AND o ->> 'policy' NOT IN ('null', 'sidecar') THEN 'NOT NULL' END)
   FROM (SELECT 1) AS one
   LEFT JOIN jsonb_array_elements(description -> 'columns') AS o ON o ->> 'name' = c.source_column
 $$;
@@ -295,7 +303,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem._create_comments(regclass, jsonb, tandem.mapped_column[]) IS 'carries the comments of the old table over';
 
-CREATE FUNCTION tandem._create_target(description jsonb, key text[], columns jsonb, schema_name name) RETURNS regclass
+CREATE FUNCTION tandem._create_target(description jsonb, key text[], columns jsonb, constants jsonb, schema_name name) RETURNS regclass
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -306,6 +314,7 @@ BEGIN
   PERFORM tandem._refuse_unfit_name(description ->> 'table', schema_name);
   SELECT string_agg(quote_ident(tandem._new_name(new_columns, k.name)), ', ' ORDER BY k.position) INTO primary_key
   FROM unnest(key) WITH ORDINALITY AS k(name, position) WHERE tandem._new_name(new_columns, k.name) IS NOT NULL;
+  primary_key := primary_key || (SELECT coalesce(string_agg(', ' || quote_ident(c), '' ORDER BY c), '') FROM jsonb_object_keys(constants) AS c);
   EXECUTE format('CREATE TABLE %I.%I (%s)', schema_name, description ->> 'table',
                  concat_ws(', ',
                            (SELECT string_agg(tandem._column_definition(description, m), ', ') FROM unnest(new_columns) AS m),
@@ -319,5 +328,5 @@ BEGIN
   RETURN target;
 END
 $$;
-COMMENT ON FUNCTION tandem._create_target(jsonb, text[], jsonb, name) IS
+COMMENT ON FUNCTION tandem._create_target(jsonb, text[], jsonb, jsonb, name) IS
   'creates a target owned by the current user: columns, key, identity, constant defaults, secondary indexes and comments';

@@ -44,7 +44,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem._table_id(text) IS 'table addressed as source.table, database.table, old name or target, in this order';
 
-CREATE FUNCTION tandem._refuse_known(source tandem.source, table_name text, target regclass) RETURNS void
+CREATE FUNCTION tandem._refuse_known(source tandem.source, table_name text, target regclass, constants jsonb) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -63,16 +63,10 @@ BEGIN
                WHEN 'dropped' THEN 'It is being dropped: wait with tandem.wait_for(table, ''dropped'') while tandem-sync cleans the old side.'
                ELSE 'To add it differently, drop it first with tandem.drop_table.' END;
   END IF;
-  SELECT t.* INTO known FROM tandem.source_table AS t WHERE t.target = _refuse_known.target;
-  IF FOUND THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'duplicate_object',
-      MESSAGE = format('target %s already belongs to table "%s"', target, tandem._table_label(known.table_id)),
-      HINT = 'Give each old table a target of its own.';
-  END IF;
+  PERFORM tandem._refuse_taken_target(target, constants, NULL);
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_known(tandem.source, text, regclass) IS 'error when the old table or the target is in use already';
+COMMENT ON FUNCTION tandem._refuse_known(tandem.source, text, regclass, jsonb) IS 'error when the old table or the target is in use already';
 
 CREATE FUNCTION tandem._store_foreign_keys(source tandem.source, description jsonb) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp
@@ -90,7 +84,8 @@ COMMENT ON FUNCTION tandem._store_foreign_keys(tandem.source, jsonb) IS
   'remembers the foreign keys in which an old table is child or parent';
 
 CREATE FUNCTION tandem._store_table(
-  source tandem.source, description jsonb, key text[], target regclass, target_key name[], mapping tandem.mapped_column[], created boolean
+  source tandem.source, description jsonb, key text[], target regclass, target_key name[], mapping tandem.mapped_column[], created boolean,
+  filter text, constants jsonb
 ) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -98,13 +93,15 @@ DECLARE
   new_id integer;
 BEGIN
   -- Names on the old side are computed by the trigger tandem._guard_source_table.
-  INSERT INTO tandem.source_table AS t (source_id, name, target, key_columns, outbox, trigger_suffix, created_target)
-  VALUES (source.source_id, description ->> 'table', target, key, '', '', created)
+  INSERT INTO tandem.source_table AS t (source_id, name, target, key_columns, outbox, trigger_suffix, created_target, filter, constants)
+  VALUES (source.source_id, description ->> 'table', target, key, '', '', created, filter, constants)
   RETURNING t.table_id INTO new_id;
 
-  INSERT INTO tandem.source_column (table_id, ordinal, name, mysql_type, data_type, is_unsigned, charset, "collation", nullable, generated, image_type)
+  INSERT INTO tandem.source_column (table_id, ordinal, name, mysql_type, data_type, is_unsigned, charset, "collation", nullable, generated, image_type,
+    policy, policy_value, policy_image)
   SELECT new_id, (c ->> 'ordinal')::integer, c ->> 'name', c ->> 'mysql_type', c ->> 'data_type', (c ->> 'unsigned')::boolean,
-         c ->> 'charset', c ->> 'collation', (c ->> 'nullable')::boolean, (c ->> 'generated')::boolean, c ->> 'image_type'
+         c ->> 'charset', c ->> 'collation', (c ->> 'nullable')::boolean, (c ->> 'generated')::boolean, c ->> 'image_type',
+         c ->> 'policy', c ->> 'policy_value', decode(c ->> 'policy_image', 'hex')
   FROM jsonb_array_elements(description -> 'columns') AS c;
 
   INSERT INTO tandem.target_column (table_id, name, source_column, expression, key_position)
@@ -114,11 +111,12 @@ BEGIN
   RETURN new_id;
 END
 $$;
-COMMENT ON FUNCTION tandem._store_table(tandem.source, jsonb, text[], regclass, name[], tandem.mapped_column[], boolean) IS
+COMMENT ON FUNCTION tandem._store_table(tandem.source, jsonb, text[], regclass, name[], tandem.mapped_column[], boolean, text, jsonb) IS
   'writes a checked table into the catalog';
 
 CREATE FUNCTION tandem._add_described(
-  source tandem.source, description jsonb, target regclass, columns jsonb, on_existing text, target_schema name
+  source tandem.source, description jsonb, target regclass, columns jsonb, on_existing text, target_schema name,
+  policies jsonb DEFAULT '{}', filter text DEFAULT NULL, constants jsonb DEFAULT '{}'
 ) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -135,28 +133,34 @@ BEGIN
   IF target IS NULL AND target_schema IS NOT NULL THEN
     target := to_regclass(format('%I.%I', target_schema, description ->> 'table'));
   END IF;
-  PERFORM tandem._refuse_known(source, description ->> 'table', target);
+  PERFORM tandem._refuse_malformed_policies(description, key, policies), tandem._refuse_malformed_constants(columns, constants);
+  columns := columns || tandem._constant_columns(target, constants);
+  constants := (SELECT coalesce(jsonb_object_agg(c.key, c.value), '{}') FROM jsonb_each_text(constants) AS c);
+  PERFORM tandem._refuse_known(source, description ->> 'table', target, constants);
   PERFORM tandem._make_shape(description);
+  description := tandem._with_policies(description, policies);
+  filter := tandem._checked_filter(description, filter);
   IF target IS NULL THEN
-    target := tandem._create_target(description, key, columns, target_schema);
+    target := tandem._create_target(description, key, columns, constants, target_schema);
     created := true;
   END IF;
   PERFORM tandem._refuse_unfit_target(target), tandem._refuse_unkept_constraints(target);
   PERFORM tandem._refuse_unknown_columns(description, target, columns);
   mapping := ARRAY(SELECT tandem._map_columns(description, target, columns));
-  target_key := tandem._target_key(target, key, mapping);
+  target_key := tandem._target_key(target, key, mapping, constants);
+  PERFORM tandem._refuse_null_policies(description, target, mapping);
   PERFORM tandem._refuse_changed_values(description, target, mapping);
   PERFORM tandem._refuse_unwritten(target, mapping);
   PERFORM tandem._note_unmoved(description, target, mapping);
-  PERFORM tandem._prepare_rows(target, on_existing);
-  new_id := tandem._store_table(source, description, key, target, target_key, mapping, created);
+  PERFORM tandem._prepare_rows(target, on_existing, constants);
+  new_id := tandem._store_table(source, description, key, target, target_key, mapping, created, filter, constants);
   PERFORM tandem._refuse_hidden_fk_columns(t.table_id) FROM tandem._cascade_neighbours(new_id) AS t;
   PERFORM tandem._note_triggers(target);
   PERFORM tandem._drop_shape();
   RETURN new_id;
 END
 $$;
-COMMENT ON FUNCTION tandem._add_described(tandem.source, jsonb, regclass, jsonb, text, name) IS
+COMMENT ON FUNCTION tandem._add_described(tandem.source, jsonb, regclass, jsonb, text, name, jsonb, text, jsonb) IS
   'adds an old table whose description is at hand: all checks, the target if it is missing, the catalog';
 
 CREATE FUNCTION tandem.add_table(
@@ -165,7 +169,10 @@ CREATE FUNCTION tandem.add_table(
   target regclass DEFAULT NULL,
   columns jsonb DEFAULT NULL,
   on_existing text DEFAULT 'error',
-  target_schema name DEFAULT current_schema()
+  target_schema name DEFAULT current_schema(),
+  policies jsonb DEFAULT NULL,
+  "where" text DEFAULT NULL,
+  constants jsonb DEFAULT NULL
 ) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -174,14 +181,18 @@ DECLARE
 BEGIN
   columns := coalesce(columns, '{}');
   PERFORM tandem._refuse_malformed_columns(columns);
-  RETURN tandem._add_described(from_source, tandem._describe_one(from_source, table_name), target, columns, on_existing, target_schema);
+  RETURN tandem._add_described(from_source, tandem._describe_one(from_source, table_name), target, columns, on_existing, target_schema,
+                               coalesce(policies, '{}'), "where", coalesce(constants, '{}'));
 END
 $$;
-COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name) IS
+COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name, jsonb, text, jsonb) IS
   'makes one old table known and creates its target if there is none; nothing is moved before tandem.start.
 columns: target column → old column or expression, null to leave it alone.
 on_existing: error, keep or truncate rows that the target has.
-target_schema: where a target is looked for and created when it is not given, by default as CREATE TABLE does';
+target_schema: where a target is looked for and created when it is not given, by default as CREATE TABLE does.
+policies: old column → what becomes of a value that PostgreSQL cannot hold: "dead_letter" (default), "null", "sidecar", {"value": "…"}.
+where: expression over old columns; only rows for which it is true are in the target.
+constants: target column → value of all rows of this table, part of the target''s key; so several old tables can share a target';
 
 CREATE FUNCTION tandem._parents_first(descriptions jsonb[]) RETURNS SETOF jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -264,6 +275,10 @@ BEGIN
   SELECT t.* INTO STRICT dropped FROM tandem.source_table AS t WHERE t.table_id = tandem._table_id("table") FOR UPDATE;
   PERFORM tandem._refuse_foreign_target(dropped.target);
   PERFORM tandem._refuse_orphans(dropped.table_id);
+  IF NOT keep_target AND EXISTS (SELECT FROM tandem.source_table AS t WHERE t.target = dropped.target AND t.table_id <> dropped.table_id) THEN
+    RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('target %s is shared with other tables', dropped.target),
+      HINT = 'Keep it: keep_target => true.';
+  END IF;
   PERFORM tandem._drop_one(dropped.table_id);
   IF NOT keep_target THEN
     EXECUTE format('DROP TABLE %s', dropped.target);

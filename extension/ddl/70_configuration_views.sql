@@ -24,7 +24,9 @@ CREATE VIEW tandem.tables AS
          coalesce(a.backfill_done, false) AS backfill_done, t.key_columns,
          (SELECT jsonb_object_agg(m.name, coalesce(m.source_column, m.expression)) FROM tandem.target_column AS m
           WHERE m.table_id = t.table_id) AS mapping,
-         t.created_by, t.created_at, t.table_id
+         t.created_by, t.created_at, t.table_id, t.filter, t.constants,
+         (SELECT jsonb_object_agg(c.name, CASE c.policy WHEN 'value' THEN jsonb_build_object('value', c.policy_value) ELSE to_jsonb(c.policy) END)
+          FROM tandem.source_column AS c WHERE c.table_id = t.table_id AND c.policy <> 'dead_letter') AS policies
   FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) LEFT JOIN tandem.table_state AS a USING (table_id);
 COMMENT ON VIEW tandem.tables IS 'old tables with their targets, what is wanted of them and what is so';
 COMMENT ON COLUMN tandem.tables.source IS 'source of the table';
@@ -39,3 +41,6 @@ COMMENT ON COLUMN tandem.tables.mapping IS 'target column → old column or expr
 COMMENT ON COLUMN tandem.tables.created_by IS 'who added it';
 COMMENT ON COLUMN tandem.tables.created_at IS 'when it was added';
 COMMENT ON COLUMN tandem.tables.table_id IS 'number by which the internal tables know it';
+COMMENT ON COLUMN tandem.tables.filter IS 'the target has the rows of the old table for which this is true; NULL: all';
+COMMENT ON COLUMN tandem.tables.constants IS 'target column → value of all rows of this table';
+COMMENT ON COLUMN tandem.tables.policies IS 'old column → what becomes of a value that PostgreSQL cannot hold, unless it is a dead letter';

@@ -4,6 +4,7 @@
 //   apply_batch    one batch of the queue, one transaction
 //   apply_settle   the rows of a transaction table by table: state, fate, log
 //   apply_retry    rows put aside, and the tables retry and dead_letter
+//   apply_losses   values that PostgreSQL cannot hold: originals and counters
 //   apply_cascade  children that the old side changes behind the triggers' back; cascade_lookup: how they are found
 //   apply_set      merging the rows of one table, and narrowing to those that fail
 //   table_plan     the statements for that; catalog: what is known of a table
@@ -41,12 +42,14 @@ struct Row {
     bool due;        // from_retry: its own time has come; else it only goes along with another
     int attempts;    // failed ones so far; 0 for a row of the queue
     TimestampTz first_failed;
+    bool left_out; // applied, but the filter of the table does not want it: its key was removed
     Fate fate;
     const SqlError *error; // why, unless applied
 };
 
 constexpr std::int16_t flag_removes = 1;
 constexpr std::int16_t flag_cascaded = 2;
+constexpr std::int16_t flag_losses = 8;
 
 // The rows of one table in one transaction: absent keys first, then images, each in order of arrival.
 struct TableRows {
@@ -83,6 +86,9 @@ TableRows *group_rows(Row *rows, int count, int *table_count);
 // Decides and writes: cascades, rows, retry and dead letters, blocked tables. Common to batches and retries.
 void settle_tables(TableRows *tables, int count, bool from_queue);
 void report_settled(const TableRows *tables, int count); // after the commit: counters, warnings in the log
+
+// apply_losses: after apply_rows; originals kept and losses counted in the transaction that changed the rows.
+void record_losses(TableRows *set);
 
 // apply_retry
 void supersede(TableRows *set);            // a later image of a key removes its retry row and dead letter

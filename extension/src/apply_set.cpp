@@ -36,6 +36,35 @@ struct Attempt {
 
 int store_kilobytes() { return batch_bytes > INT_MAX / 4 ? INT_MAX : batch_bytes * 4; }
 
+// Which images the table's filter wants; the others are removed by their keys, so that a row that leaves the filter goes and one that enters
+// comes. Runs under the rights of the target's owner, as the expression is his.
+void apply_filter(const Attempt *attempt) {
+    SourceTable *table = attempt->table;
+    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem filter", ALLOCSET_DEFAULT_SIZES);
+    auto values = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<size_t>(table->column_count + 1)));
+    auto nulls = static_cast<bool *>(palloc(sizeof(bool) * static_cast<size_t>(table->column_count + 1)));
+    Tuplestorestate *rows = tuplestore_begin_heap(false, false, store_kilobytes());
+    MemoryContext before = MemoryContextSwitchTo(context);
+    for (int i = 0; i < attempt->count; i++) {
+        if (attempt->rows[i]->op == 'D')
+            continue;
+        MemoryContextReset(context);
+        attempt->rows[i]->left_out = true;
+        decode_image(attempt->rows[i]->image, table->all_columns, table->column_count, values, nulls);
+        values[table->column_count] = Int32GetDatum(i);
+        nulls[table->column_count] = false;
+        tuplestore_putvalues(rows, table->row_desc, values, nulls);
+    }
+    MemoryContextSwitchTo(before);
+    register_rows(rows_relation, table->row_desc, rows);
+    const std::uint64_t wanted = execute_plan(wanted_rows_plan(table), "filtering rows");
+    for (std::uint64_t i = 0; i < wanted; i++)
+        attempt->rows[result_int32(i, 1)]->left_out = false;
+    SPI_unregister_relation(rows_relation);
+    tuplestore_end(rows);
+    MemoryContextDelete(context);
+}
+
 void fill_stores(const Attempt *attempt, Tuplestorestate *rows, Tuplestorestate *keys) {
     SourceTable *table = attempt->table;
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pg_tandem row", ALLOCSET_DEFAULT_SIZES);
@@ -45,7 +74,7 @@ void fill_stores(const Attempt *attempt, Tuplestorestate *rows, Tuplestorestate 
     for (int i = 0; i < attempt->count; i++) {
         const Row *row = attempt->rows[i];
         MemoryContextReset(context);
-        if (row->op == 'D') {
+        if (row->op == 'D' || row->left_out) {
             decode_image(row->key, table->key_columns, table->key_count, values, nulls);
             tuplestore_putvalues(keys, table->key_desc, values, nulls);
         } else {
@@ -103,6 +132,8 @@ void merge(void *argument) {
     GetUserIdAndSecContext(&user, &security);
     SetUserIdAndSecContext(table->owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     connect_spi();
+    if (table->filter != nullptr)
+        apply_filter(attempt);
     Tuplestorestate *rows = tuplestore_begin_heap(false, false, store_kilobytes());
     Tuplestorestate *keys = tuplestore_begin_heap(false, false, store_kilobytes());
     fill_stores(attempt, rows, keys);

@@ -143,7 +143,7 @@ void write_blocked(TableRows *set) {
 void count_fates(TableRows *set) {
     for (int i = 0; i < set->count; i++) {
         const Row *row = set->rows[i];
-        if (row->fate == Fate::applied)
+        if (row->fate == Fate::applied && !row->left_out)
             (row->op == 'D' ? set->counts.deleted : set->counts.upserted)++;
         else if (row->fate == Fate::retry)
             set->counts.retried++;
@@ -202,6 +202,7 @@ void settle_tables(TableRows *tables, int count, bool from_queue) {
             put_aside(set, set->table_error);
         else
             apply_rows(set);
+        record_losses(set);
         if (was_writable && set->table_error != nullptr)
             write_blocked(set);
         record_failures(set);

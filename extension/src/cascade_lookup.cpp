@@ -243,6 +243,7 @@ void append_children(StringInfo sql, const CascadeLink &link, TupleDesc refs) {
         append_link(sql, link.cascade->loose[i], child_column(link, i), target->base_type, target->enum_from_text,
                     psprintf("s.tandem_r%d", i + 1), TupleDescAttr(refs, i)->atttypid);
     }
+    append_own_rows(sql, child);
 }
 
 // Kept images of the child as rows (key as text, foreign key); keys of those that cannot be read go to `opaque`.
@@ -336,6 +337,7 @@ void read_referred(const CascadeLink &link, TupleDesc desc, Tuplestorestate *ref
     appendStringInfo(&sql, " FROM %s AS t WHERE ", link.child->target_name);
     for (int i = 0; i < desc->natts; i++)
         appendStringInfo(&sql, "%s%s IS NOT NULL", i > 0 ? " AND " : "", child_column(link, i));
+    append_own_rows(&sql, link.child);
     run_as(link.child->owner, sql.data, referred);
 
     TupleDesc kept_desc = kept_descriptor(link);
@@ -401,6 +403,7 @@ void refs_of_orphans(const CascadeLink &link, TupleDesc desc, Tuplestorestate *r
             append_link(&sql, false, psprintf("t.%s", quote_identifier(target->name)), target->base_type, target->enum_from_text,
                         psprintf("s.tandem_r%d", i + 1), TupleDescAttr(desc, i)->atttypid);
         }
+        append_own_rows(&sql, link.parent);
         appendStringInfoChar(&sql, ')');
         register_rows("tandem_referred", desc, referred, static_cast<double>(tuplestore_tuple_count(referred)));
         run_as(link.parent->owner, sql.data, refs);

@@ -28,7 +28,9 @@ List *cached = NIL; // SourceTable *, in cache_context
 std::uint64_t cached_generation = 0;
 volatile bool outdated = false;
 
-Statement read_table = {"SELECT t.source_id, t.name, t.target::pg_catalog.oid, t.key_columns, s.database "
+Statement read_table = {"SELECT t.source_id, t.name, t.target::pg_catalog.oid, t.key_columns, s.database, t.filter, "
+                        "EXISTS (SELECT FROM tandem.source_column c WHERE c.table_id OPERATOR(pg_catalog.=) t.table_id "
+                        "AND c.policy OPERATOR(pg_catalog.<>) 'dead_letter') "
                         "FROM tandem.source_table t JOIN tandem.source s ON s.source_id OPERATOR(pg_catalog.=) t.source_id "
                         "WHERE t.table_id OPERATOR(pg_catalog.=) $1",
                         1,
@@ -111,6 +113,8 @@ bool read_source_part(SourceTable *table, int table_id, MemoryContext context) {
     bool is_null;
     table->target = DatumGetObjectId(result_value(0, 3, &is_null));
     const char **key_names = text_array(0, 4, &key_count, context);
+    table->filter = result_text(0, 6, context);
+    table->has_policies = result_bool(0, 7);
 
     table->column_count = static_cast<int>(execute(&read_columns, &id));
     table->columns = allocate<ImageColumn>(context, table->column_count);
@@ -285,6 +289,7 @@ void refresh_catalog() {
         free_plan(plans.put_kept);
         free_plan(plans.put_new);
         free_plan(plans.missing_rows);
+        free_plan(plans.wanted_rows);
     }
     cached = NIL;
     MemoryContextReset(cache_context);

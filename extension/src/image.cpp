@@ -23,6 +23,9 @@ namespace {
     pg_unreachable();
 }
 
+// Set in an image's number of fields when a field of losses, which is not counted, comes after the last column.
+constexpr std::uint16_t losses_mark = 0x4000;
+
 bool is_number(Oid type) {
     return type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID || type == FLOAT4OID || type == FLOAT8OID;
 }
@@ -88,8 +91,10 @@ void decode_image(const bytea *bytes, ImageColumn *const *columns, int count, Da
         refuse_bytes("The number of fields is missing.");
     memcpy(&fields, at, 2);
     at += 2;
-    if (pg_ntoh16(fields) != count)
-        refuse_bytes(psprintf("It has %d fields instead of %d.", pg_ntoh16(fields), count));
+    const bool has_losses = (pg_ntoh16(fields) & losses_mark) != 0;
+    const int field_count = pg_ntoh16(fields) & ~losses_mark;
+    if (field_count != count)
+        refuse_bytes(psprintf("It has %d fields instead of %d.", field_count, count));
 
     for (int i = 0; i < count; i++) {
         std::uint32_t raw;
@@ -117,8 +122,34 @@ void decode_image(const bytea *bytes, ImageColumn *const *columns, int count, Da
             refuse_bytes(psprintf("Field %d (\"%s\") has bytes left over.", i + 1, columns[i]->name));
         at += length;
     }
-    if (at != end)
-        refuse_bytes("There are bytes after the last field.");
+    if (has_losses ? at == end : at != end)
+        refuse_bytes(has_losses ? "The field of losses is missing." : "There are bytes after the last field.");
+}
+
+// Only for an image that decode_image took.
+text *losses_of_image(const bytea *image) {
+    const char *at = VARDATA_ANY(image);
+    const char *end = at + VARSIZE_ANY_EXHDR(image);
+    std::uint16_t fields;
+    memcpy(&fields, at, 2);
+    fields = pg_ntoh16(fields);
+    if ((fields & losses_mark) == 0)
+        return nullptr;
+    at += 2;
+    for (int i = 0; i <= (fields & ~losses_mark); i++) {
+        std::uint32_t raw;
+        if (end - at < 4)
+            refuse_bytes("The length of the losses is missing.");
+        memcpy(&raw, at, 4);
+        at += 4;
+        const auto length = static_cast<std::int32_t>(pg_ntoh32(raw));
+        if (length > end - at)
+            refuse_bytes("The length of the losses is wrong.");
+        if (i == (fields & ~losses_mark))
+            return cstring_to_text_with_len(at, length);
+        at += Max(length, 0);
+    }
+    return nullptr;
 }
 
 bytea *encode_image(ImageColumn *const *columns, int count, const Datum *values, const bool *nulls) {

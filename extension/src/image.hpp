@@ -31,6 +31,9 @@ void prepare_image_column(ImageColumn *column, const char *name, const char *typ
 // Decodes `bytes` (not toasted) into values, allocated in the current context. `columns` are pointers, as a key is a selection.
 void decode_image(const bytea *bytes, ImageColumn *const *columns, int count, Datum *values, bool *nulls);
 
+// The losses that the worker noted in an image, JSON text (docs/protocol.md section 11); nullptr: there are none.
+text *losses_of_image(const bytea *image);
+
 bytea *encode_image(ImageColumn *const *columns, int count, const Datum *values, const bool *nulls);
 
 // Key bytes as {"column": value}; the text can be cast to jsonb. Never fails: bytes that cannot be decoded are shown in hexadecimal.

@@ -142,6 +142,17 @@ void append_key_match(StringInfo out, const SourceTable *table) {
     }
 }
 
+void append_own_rows(StringInfo out, const SourceTable *table) {
+    for (int i = 0; i < table->target_key_count; i++) {
+        const TargetColumn *column = table->target_key[i];
+        if (column->source_column >= 0)
+            continue;
+        appendStringInfoString(out, " AND ");
+        append_equality(out, psprintf("t.%s", quote_identifier(column->name)), column->base_type,
+                        psprintf("CAST((%s) AS %s)", column->expression, unbounded_type(column->base_type)), column->base_type);
+    }
+}
+
 SPIPlanPtr delete_keys_plan(SourceTable *table) {
     if (table->plans.delete_keys == nullptr) {
         StringInfoData sql;
@@ -185,6 +196,12 @@ SPIPlanPtr upsert_plan(SourceTable *table) {
         table->plans.upsert = prepare(sql.data);
     }
     return table->plans.upsert;
+}
+
+SPIPlanPtr wanted_rows_plan(SourceTable *table) {
+    if (table->plans.wanted_rows == nullptr)
+        table->plans.wanted_rows = prepare(psprintf("SELECT %s FROM %s WHERE (%s) IS TRUE", row_number_column, rows_relation, table->filter));
+    return table->plans.wanted_rows;
 }
 
 SPIPlanPtr take_rows_plan(SourceTable *table) {

@@ -25,8 +25,13 @@ void register_rows(const char *name, TupleDesc desc, Tuplestorestate *rows, doub
 void append_key_values(StringInfo out, const SourceTable *table);
 void append_key_match(StringInfo out, const SourceTable *table);
 
+// " AND t.shard = 'eu'" for each constant in the target's key: of a target that several old tables share, the rows of this one.
+void append_own_rows(StringInfo out, const SourceTable *table);
+
 SPIPlanPtr delete_keys_plan(SourceTable *table); // DELETE … USING tandem_keys
 SPIPlanPtr upsert_plan(SourceTable *table);      // INSERT … SELECT FROM tandem_rows ON CONFLICT DO UPDATE, equal rows left alone
+
+SPIPlanPtr wanted_rows_plan(SourceTable *table); // numbers of the tandem_rows that pass the filter; NULL does not
 
 // Unique values that move between rows of a set: take the rows out first, then put them all in again.
 SPIPlanPtr take_rows_plan(SourceTable *table);    // DELETE … USING tandem_rows RETURNING number, columns that are not written

@@ -72,9 +72,7 @@ bool valid_utf8(std::string_view text) {
     return true;
 }
 
-std::size_t field_count(std::string_view tuple) {
-    return tuple.size() < 2 ? 0 : static_cast<std::size_t>(static_cast<unsigned char>(tuple[0]) << 8 | static_cast<unsigned char>(tuple[1]));
-}
+bool has_losses(std::string_view image) { return !image.empty() && (static_cast<unsigned char>(image[0]) & (losses_mark >> 8)) != 0; }
 
 namespace encode {
 namespace {

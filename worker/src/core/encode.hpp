@@ -55,8 +55,9 @@ Result inet(std::string &out, std::string_view value);
 
 } // namespace encode
 
-// The number in a tuple's header.
-std::size_t field_count(std::string_view tuple);
+// An image with a field of losses says so in its header: this bit is set in the number of fields, which does not count that field.
+constexpr int losses_mark = 0x4000;
+bool has_losses(std::string_view image);
 
 // Days since 1970-01-01 of a proleptic Gregorian date, and back.
 std::int64_t days_from_civil(int year, int month, int day);

@@ -9,7 +9,7 @@
 
 namespace tandem::core {
 
-// What to do with a value that PostgreSQL cannot hold (docs/protocol.md section 10).
+// What to do with a value that PostgreSQL cannot hold (docs/protocol.md section 11).
 enum class Policy { dead_letter, null, value, sidecar };
 
 struct Column {
@@ -105,7 +105,7 @@ struct Untranslatable {
     std::string message;  // without the value itself if it may be long or secret
 };
 
-// Bit of queue.flags: the image has one field more, the losses (docs/protocol.md section 10).
+// Bit of queue.flags: the image has one field more, the losses (docs/protocol.md section 11).
 constexpr int flag_losses = 8;
 
 } // namespace tandem::core

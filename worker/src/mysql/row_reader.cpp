@@ -308,7 +308,7 @@ std::optional<core::Untranslatable> RowReader::encode_image(std::string &out, st
     }
     if (!losses.empty()) {
         std::string header;
-        core::encode::header(header, static_cast<int>(count) + 1);
+        core::encode::header(header, static_cast<int>(count) | core::losses_mark);
         out.replace(start, header.size(), header);
         if (const auto error = core::encode::text(out, losses.dump(-1, ' ', true))) {
             out.resize(start);

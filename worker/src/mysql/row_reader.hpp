@@ -27,7 +27,7 @@ class RowReader {
     std::optional<core::Untranslatable> encode(std::string &out, std::size_t first, std::size_t count) const;
 
     // Appends the first `count` fields as the image of a row: a value that PostgreSQL cannot hold is replaced as the policy of its column
-    // says, and noted in one more field (docs/protocol.md section 10).
+    // says, and noted in one more field (docs/protocol.md section 11).
     std::optional<core::Untranslatable> encode_image(std::string &out, std::size_t count) const;
 
     std::int64_t integer(std::size_t field) const { return slots_[field].integer; }

@@ -15,8 +15,7 @@ std::string untranslatable_json(const core::Untranslatable &bad) {
     return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-// An image with losses has one field more than the table has columns (docs/protocol.md section 10).
-int loss_flag(const core::TableConfig &table, std::string_view image) { return core::field_count(image) > table.columns.size() ? core::flag_losses : 0; }
+int loss_flag(std::string_view image) { return core::has_losses(image) ? core::flag_losses : 0; }
 
 } // namespace
 
@@ -43,7 +42,7 @@ CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &t
         if (bad != nullptr)
             writer.row(table.table_id, 'X', flags, age, key, untranslatable_json(*bad));
         else
-            writer.row(table.table_id, 'U', flags | loss_flag(table, image), age, key, image);
+            writer.row(table.table_id, 'U', flags | loss_flag(image), age, key, image);
         ++copied.rows;
         copied.bytes += static_cast<std::int64_t>(image.size());
         if (found != waiting.end())
@@ -61,7 +60,7 @@ mysql::ChunkEnd copy_chunk(mysql::SourceSession &source, const core::TableConfig
         if (bad != nullptr)
             writer.row(table.table_id, 'X', flag_backfill, std::nullopt, key, untranslatable_json(*bad));
         else
-            writer.row(table.table_id, 'U', flag_backfill | loss_flag(table, image), std::nullopt, key, image);
+            writer.row(table.table_id, 'U', flag_backfill | loss_flag(image), std::nullopt, key, image);
     });
 }
 
