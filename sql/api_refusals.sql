@@ -31,7 +31,8 @@ SELECT refuse('{"trigger_slots_shared": true, "triggers": [{"name": "audit", "ti
 SELECT refuse('{"columns": [{"ordinal": 1, "name": "v", "mysql_type": "vector(3)", "image_type": null, "unmappable": "type vector(3) has no PostgreSQL type"}]}');
 SELECT refuse(jsonb_build_object('columns', jsonb_build_array(jsonb_build_object('ordinal', 1, 'name', repeat('é', 40), 'image_type', 'text'))));
 SELECT tandem._refuse_unfit_server('{"read_only": true}', 'old');
-SELECT tandem._refuse_unfit_name(repeat('t', 64), 'public');
+SELECT tandem._short_name(repeat('t', 63)) = repeat('t', 63) AS kept, tandem._short_name(repeat('t', 64)), octet_length(tandem._short_name(repeat('é', 64))),
+  tandem._short_name(repeat('t', 63) || 'a') <> tandem._short_name(repeat('t', 63) || 'b') AS told_apart;
 DROP FUNCTION refuse;
 
 -- Targets.

@@ -1,6 +1,17 @@
 -- What an old table looks like, whether it can be moved at all, and which key names its rows. A description is one answer row of the
 -- question "describe", docs/protocol.md section 9.
 
+-- Names of 64 characters on the old side, 63 bytes in PostgreSQL, which would cut a longer one silently.
+CREATE FUNCTION tandem._short_name(name text) RETURNS name
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN octet_length(name) <= 63 THEN name
+              ELSE (SELECT left(name, n) FROM generate_series(54, 1, -1) AS n WHERE octet_length(left(name, n)) <= 54 LIMIT 1)
+                   || '_' || left(md5(name), 8) END
+$$;
+COMMENT ON FUNCTION tandem._short_name(text) IS
+  'name of an old table or column in PostgreSQL: itself, or if it is longer than 63 bytes its beginning and eight digits of its md5';
+
 CREATE FUNCTION tandem._describe(source tandem.source, what jsonb) RETURNS SETOF jsonb
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -79,13 +90,11 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   problems text;
-  too_long text;
 BEGIN
   SELECT string_agg(format('%s %s: %s', c ->> 'name', c ->> 'mysql_type', coalesce(c ->> 'unmappable', 'no PostgreSQL type is known for it')),
                     E'\n' ORDER BY (c ->> 'ordinal')::integer)
-           FILTER (WHERE c ->> 'unmappable' IS NOT NULL OR c ->> 'image_type' IS NULL),
-         min(c ->> 'name') FILTER (WHERE octet_length(c ->> 'name') > 63)
-    INTO problems, too_long
+           FILTER (WHERE c ->> 'unmappable' IS NOT NULL OR c ->> 'image_type' IS NULL)
+    INTO problems
   FROM jsonb_array_elements(description -> 'columns') AS c;
   IF problems IS NOT NULL THEN
     RAISE EXCEPTION USING
@@ -93,11 +102,6 @@ BEGIN
       MESSAGE = format('table "%s" has columns that cannot be mapped', description ->> 'table'),
       DETAIL = problems,
       HINT = format('Change the type on the old side: ALTER TABLE %s MODIFY …', tandem._mysql_name(description ->> 'table'));
-  ELSIF too_long IS NOT NULL THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'name_too_long',
-      MESSAGE = format('column name "%s" of table "%s" is longer than 63 bytes', too_long, description ->> 'table'),
-      HINT = 'Rename the column on the old side.';
   END IF;
 END
 $$;

@@ -13,7 +13,7 @@ AS $$
 BEGIN
   PERFORM tandem._drop_shape();
   EXECUTE (SELECT format('CREATE TEMPORARY TABLE tandem_shape (%s)',
-                         string_agg(format('%I %s', c ->> 'name', c ->> 'image_type'), ', ' ORDER BY (c ->> 'ordinal')::integer))
+                         string_agg(format('%I %s', tandem._short_name(c ->> 'name'), c ->> 'image_type'), ', ' ORDER BY (c ->> 'ordinal')::integer))
            FROM jsonb_array_elements(description -> 'columns') AS c);
 END
 $$;

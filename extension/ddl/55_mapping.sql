@@ -10,7 +10,7 @@ AS $$
   SELECT CASE WHEN bool_or(c ->> 'name' = wanted) THEN wanted
               WHEN count(*) = 1 THEN min(c ->> 'name') END
   FROM jsonb_array_elements(description -> 'columns') AS c
-  WHERE lower(c ->> 'name') = lower(wanted)
+  WHERE lower(c ->> 'name') = lower(wanted) OR tandem._short_name(c ->> 'name') = wanted
 $$;
 COMMENT ON FUNCTION tandem._old_column(jsonb, text) IS
   'old column of that name, in its own spelling; NULL if there is none or only several that differ in case';
@@ -18,9 +18,9 @@ COMMENT ON FUNCTION tandem._old_column(jsonb, text) IS
 CREATE FUNCTION tandem._plain(target name, source_column text) RETURNS tandem.mapped_column
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ROW(target, source_column, NULL, a.atttypid, a.atttypmod, ARRAY[source_column])::tandem.mapped_column
+  SELECT ROW(target, source_column, NULL, a.atttypid, a.atttypmod, ARRAY[a.attname::text])::tandem.mapped_column
   FROM pg_attribute AS a
-  WHERE a.attrelid = to_regclass('pg_temp.tandem_shape') AND a.attname = source_column AND NOT a.attisdropped
+  WHERE a.attrelid = to_regclass('pg_temp.tandem_shape') AND a.attname = tandem._short_name(source_column) AND NOT a.attisdropped
 $$;
 COMMENT ON FUNCTION tandem._plain(name, text) IS 'a target column that takes an old column as it is';
 
@@ -120,16 +120,18 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   old_column text;
+  short name;
   renamed name;
 BEGIN
   FOR old_column IN SELECT c ->> 'name' FROM jsonb_array_elements(description -> 'columns') AS c ORDER BY (c ->> 'ordinal')::integer LOOP
     SELECT min(e.key) INTO renamed FROM jsonb_each_text(columns) AS e WHERE tandem._old_column(description, e.value) = old_column;
-    IF columns ? old_column THEN
-      IF columns ->> old_column IS NOT NULL THEN
-        RETURN NEXT tandem._mapped(description, old_column::name, columns ->> old_column);
+    short := tandem._short_name(old_column);
+    IF columns ? short THEN
+      IF columns ->> short IS NOT NULL THEN
+        RETURN NEXT tandem._mapped(description, short, columns ->> short);
       END IF;
     ELSE
-      RETURN NEXT tandem._plain(coalesce(renamed, old_column::name), old_column);
+      RETURN NEXT tandem._plain(coalesce(renamed, short), old_column);
     END IF;
   END LOOP;
   -- What is left of columns: values that are new, or a second copy of an old column.
@@ -138,10 +140,10 @@ BEGIN
     FROM jsonb_each_text(columns) AS e
     CROSS JOIN LATERAL tandem._mapped(description, e.key::name, e.value) AS m
     WHERE e.value IS NOT NULL
-      AND NOT EXISTS (SELECT FROM jsonb_array_elements(description -> 'columns') AS c WHERE c ->> 'name' = e.key)
+      AND NOT EXISTS (SELECT FROM jsonb_array_elements(description -> 'columns') AS c WHERE tandem._short_name(c ->> 'name') = e.key)
       AND e.key IS DISTINCT FROM (SELECT min(o.key) FROM jsonb_each_text(columns) AS o
                                   WHERE tandem._old_column(description, o.value) = tandem._old_column(description, e.value)
-                                    AND NOT columns ? tandem._old_column(description, e.value));
+                                    AND NOT columns ? tandem._short_name(tandem._old_column(description, e.value)));
 END
 $$;
 COMMENT ON FUNCTION tandem._new_columns(jsonb, jsonb) IS
@@ -219,7 +221,7 @@ DECLARE
 BEGIN
   SELECT string_agg(format('"%s"', c ->> 'name'), ', ' ORDER BY (c ->> 'ordinal')::integer) INTO unmoved
   FROM jsonb_array_elements(description -> 'columns') AS c
-  WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m WHERE c ->> 'name' = ANY (m.uses));
+  WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m WHERE tandem._short_name(c ->> 'name') = ANY (m.uses));
   IF unmoved IS NOT NULL THEN
     RAISE NOTICE USING
       MESSAGE = format('columns of table "%s" that are not moved: %s', description ->> 'table', unmoved),

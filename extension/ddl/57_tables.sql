@@ -116,8 +116,9 @@ COMMENT ON FUNCTION tandem._store_table(tandem.source, jsonb, text[], regclass, 
 
 CREATE FUNCTION tandem._add_described(
   source tandem.source, description jsonb, target regclass, columns jsonb, on_existing text, target_schema name,
-  policies jsonb DEFAULT '{}', filter text DEFAULT NULL, constants jsonb DEFAULT '{}'
-) RETURNS integer
+  policies jsonb DEFAULT '{}', filter text DEFAULT NULL, constants jsonb DEFAULT '{}',
+  OUT new_id integer, OUT planned tandem.planned_statement[]
+)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -125,13 +126,14 @@ DECLARE
   mapping tandem.mapped_column[];
   target_key name[];
   created boolean := false;
-  new_id integer;
+  target_name text := format('%I.%I', coalesce(target_schema, ''), tandem._short_name(description ->> 'table'));
 BEGIN
+  planned := '{}';
   PERFORM tandem._refuse_unknown_policy(on_existing);
   PERFORM tandem._refuse_unmovable(source, description);
   key := tandem._choose_key(description);
   IF target IS NULL AND target_schema IS NOT NULL THEN
-    target := to_regclass(format('%I.%I', target_schema, description ->> 'table'));
+    target := to_regclass(target_name);
   END IF;
   PERFORM tandem._refuse_malformed_policies(description, key, policies), tandem._refuse_malformed_constants(columns, constants);
   columns := columns || tandem._constant_columns(target, constants);
@@ -141,7 +143,8 @@ BEGIN
   description := tandem._with_policies(description, policies);
   filter := tandem._checked_filter(description, filter);
   IF target IS NULL THEN
-    target := tandem._create_target(description, key, columns, constants, target_schema);
+    planned := tandem._create_target(description, key, columns, constants, target_schema);
+    target := target_name::regclass;
     created := true;
   END IF;
   PERFORM tandem._refuse_unfit_target(target), tandem._refuse_unkept_constraints(target);
@@ -157,11 +160,10 @@ BEGIN
   PERFORM tandem._refuse_hidden_fk_columns(t.table_id) FROM tandem._cascade_neighbours(new_id) AS t;
   PERFORM tandem._note_triggers(target);
   PERFORM tandem._drop_shape();
-  RETURN new_id;
 END
 $$;
 COMMENT ON FUNCTION tandem._add_described(tandem.source, jsonb, regclass, jsonb, text, name, jsonb, text, jsonb) IS
-  'adds an old table whose description is at hand: all checks, the target if it is missing, the catalog';
+  'adds an old table whose description is at hand: all checks, the target if it is missing, the catalog. Returns the statements that made the target';
 
 CREATE FUNCTION tandem.add_table(
   source text,
@@ -178,11 +180,14 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   from_source tandem.source := tandem._source_named(source);
+  added record;
 BEGIN
   columns := coalesce(columns, '{}');
   PERFORM tandem._refuse_malformed_columns(columns);
-  RETURN tandem._add_described(from_source, tandem._describe_one(from_source, table_name), target, columns, on_existing, target_schema,
-                               coalesce(policies, '{}'), "where", coalesce(constants, '{}'));
+  added := tandem._add_described(from_source, tandem._describe_one(from_source, table_name), target, columns, on_existing, target_schema,
+                                 coalesce(policies, '{}'), "where", coalesce(constants, '{}'));
+  PERFORM tandem._create_foreign_keys(from_source, ARRAY[added.new_id]);
+  RETURN added.new_id;
 END
 $$;
 COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name, jsonb, text, jsonb) IS
@@ -216,6 +221,34 @@ $$;
 COMMENT ON FUNCTION tandem._parents_first(jsonb[]) IS
   'descriptions in an order in which foreign keys point backwards, as far as there are no cycles';
 
+CREATE FUNCTION tandem._describe_all(source tandem.source, pattern text) RETURNS SETOF jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  descriptions jsonb[] := ARRAY(SELECT d FROM tandem._describe(source, jsonb_build_object('pattern', pattern)) AS d);
+BEGIN
+  IF cardinality(descriptions) = 0 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'undefined_table',
+      MESSAGE = format('no table of source "%s" has a name like "%s"', source.name, pattern),
+      HINT = 'The pattern is one of LIKE, on the names in the old database; the user of the server sees only tables it has privileges on.';
+  END IF;
+  RETURN QUERY SELECT tandem._parents_first(descriptions);
+END
+$$;
+COMMENT ON FUNCTION tandem._describe_all(tandem.source, text) IS 'descriptions of old tables with a name like the pattern, parents first; error when there is none';
+
+CREATE FUNCTION tandem._left_out(source tandem.source, description jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE
+    WHEN description ->> 'table_type' <> 'BASE TABLE' THEN
+      format('"%s" is a %s and is left out', description ->> 'table', lower(description ->> 'table_type'))
+    WHEN EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = source.source_id AND t.name = description ->> 'table') THEN
+      format('table "%s" is already added', description ->> 'table') END
+$$;
+COMMENT ON FUNCTION tandem._left_out(tandem.source, jsonb) IS 'why add_tables leaves a table out, NULL if it does not';
+
 CREATE FUNCTION tandem.add_tables(
   source text,
   pattern text DEFAULT '%',
@@ -227,26 +260,22 @@ AS $$
 #variable_conflict use_column
 DECLARE
   from_source tandem.source := tandem._source_named(source);
-  descriptions jsonb[] := ARRAY(SELECT d FROM tandem._describe(from_source, jsonb_build_object('pattern', add_tables.pattern)) AS d);
   description jsonb;
-  new_id integer;
+  reason text;
+  added record;
+  new_ids integer[] := '{}';
 BEGIN
-  IF cardinality(descriptions) = 0 THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'undefined_table',
-      MESSAGE = format('no table of source "%s" has a name like "%s"', from_source.name, add_tables.pattern),
-      HINT = 'The pattern is one of LIKE, on the names in the old database; the user of the server sees only tables it has privileges on.';
-  END IF;
-  FOR description IN SELECT tandem._parents_first(descriptions) LOOP
-    IF description ->> 'table_type' <> 'BASE TABLE' THEN
-      RAISE NOTICE '"%" is a % and is left out', description ->> 'table', lower(description ->> 'table_type');
-    ELSIF EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = from_source.source_id AND t.name = description ->> 'table') THEN
-      RAISE NOTICE 'table "%" is already added', description ->> 'table';
+  FOR description IN SELECT tandem._describe_all(from_source, add_tables.pattern) LOOP
+    reason := tandem._left_out(from_source, description);
+    IF reason IS NOT NULL THEN
+      RAISE NOTICE '%', reason;
     ELSE
-      new_id := tandem._add_described(from_source, description, NULL, '{}', add_tables.on_existing, add_tables.target_schema);
-      RETURN QUERY SELECT t.table_id, t.name, t.target FROM tandem.source_table AS t WHERE t.table_id = new_id;
+      added := tandem._add_described(from_source, description, NULL, '{}', add_tables.on_existing, add_tables.target_schema);
+      new_ids := new_ids || added.new_id;
+      RETURN QUERY SELECT t.table_id, t.name, t.target FROM tandem.source_table AS t WHERE t.table_id = added.new_id;
     END IF;
   END LOOP;
+  PERFORM tandem._create_foreign_keys(from_source, new_ids);
 END
 $$;
 COMMENT ON FUNCTION tandem.add_tables(text, text, name, text) IS
@@ -266,6 +295,24 @@ END
 $$;
 COMMENT ON FUNCTION tandem._drop_one(integer) IS 'removes a table from the catalog, at once or after the worker has cleaned the old side';
 
+CREATE FUNCTION tandem._drop_foreign_keys_to(target regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  k pg_constraint;
+BEGIN
+  -- Those that pg_tandem made: on created targets, not validated yet. Any other keeps the table, with PostgreSQL's own error.
+  FOR k IN
+    SELECT c.* FROM pg_constraint AS c
+    WHERE c.confrelid = _drop_foreign_keys_to.target AND c.conrelid <> c.confrelid AND c.contype = 'f' AND NOT c.convalidated
+      AND EXISTS (SELECT FROM tandem.source_table AS t WHERE t.target = c.conrelid AND t.created_target)
+  LOOP
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._drop_foreign_keys_to(regclass) IS 'drops the not yet valid foreign keys of created targets that refer to a target';
+
 CREATE FUNCTION tandem.drop_table("table" text, keep_target boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -281,6 +328,7 @@ BEGIN
   END IF;
   PERFORM tandem._drop_one(dropped.table_id);
   IF NOT keep_target THEN
+    PERFORM tandem._drop_foreign_keys_to(dropped.target);
     EXECUTE format('DROP TABLE %s', dropped.target);
   END IF;
 END

@@ -37,7 +37,10 @@ Statement read_table = {"SELECT t.source_id, t.name, t.target::pg_catalog.oid, t
                         {INT4OID},
                         nullptr};
 Statement read_columns = {
-    "SELECT name, image_type FROM tandem.source_column WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY ordinal", 1, {INT4OID}, nullptr};
+    "SELECT name, image_type, tandem._short_name(name) FROM tandem.source_column WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY ordinal",
+    1,
+    {INT4OID},
+    nullptr};
 Statement read_targets = {"SELECT name, source_column, expression, key_position FROM tandem.target_column "
                           "WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY key_position NULLS LAST, name",
                           1,
@@ -79,9 +82,7 @@ const char **text_array(std::uint64_t row, int column, int *count, MemoryContext
     deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, nullptr, count);
     auto strings = allocate<const char *>(context, *count);
     for (int i = 0; i < *count; i++) {
-        char *string = MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
-        truncate_identifier(string, static_cast<int>(strlen(string)), false);
-        strings[i] = string;
+        strings[i] = MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
     }
     return strings;
 }
@@ -120,7 +121,8 @@ bool read_source_part(SourceTable *table, int table_id, MemoryContext context) {
     table->columns = allocate<ImageColumn>(context, table->column_count);
     table->all_columns = allocate<ImageColumn *>(context, table->column_count);
     for (int i = 0; i < table->column_count; i++) {
-        prepare_image_column(&table->columns[i], result_text(i, 1, CurrentMemoryContext), result_text(i, 2, CurrentMemoryContext), context);
+        prepare_image_column(&table->columns[i], result_text(i, 1, CurrentMemoryContext), result_text(i, 3, CurrentMemoryContext),
+                             result_text(i, 2, CurrentMemoryContext), context);
         table->all_columns[i] = &table->columns[i];
     }
     table->key_count = key_count;
@@ -140,12 +142,12 @@ void build_descriptors(SourceTable *table, MemoryContext context) {
     MemoryContext before = MemoryContextSwitchTo(context);
     table->row_desc = CreateTemplateTupleDesc(table->column_count + 1);
     for (int i = 0; i < table->column_count; i++)
-        TupleDescInitEntry(table->row_desc, static_cast<AttrNumber>(i + 1), table->columns[i].name, table->columns[i].type,
+        TupleDescInitEntry(table->row_desc, static_cast<AttrNumber>(i + 1), table->columns[i].identifier, table->columns[i].type,
                            table->columns[i].typmod, 0);
     TupleDescInitEntry(table->row_desc, static_cast<AttrNumber>(table->column_count + 1), row_number_column, INT4OID, -1, 0);
     table->key_desc = CreateTemplateTupleDesc(table->key_count);
     for (int i = 0; i < table->key_count; i++)
-        TupleDescInitEntry(table->key_desc, static_cast<AttrNumber>(i + 1), table->key_columns[i]->name, table->key_columns[i]->type,
+        TupleDescInitEntry(table->key_desc, static_cast<AttrNumber>(i + 1), table->key_columns[i]->identifier, table->key_columns[i]->type,
                            table->key_columns[i]->typmod, 0);
     MemoryContextSwitchTo(before);
 }

@@ -64,12 +64,11 @@ void append_key_json(void *argument) {
 
 } // namespace
 
-void prepare_image_column(ImageColumn *column, const char *name, const char *type_name, MemoryContext context) {
+void prepare_image_column(ImageColumn *column, const char *name, const char *identifier, const char *type_name, MemoryContext context) {
     Oid function;
     bool varlena;
-    char *identifier = MemoryContextStrdup(context, name);
-    truncate_identifier(identifier, static_cast<int>(strlen(identifier)), false);
-    column->name = identifier;
+    column->name = MemoryContextStrdup(context, name);
+    column->identifier = MemoryContextStrdup(context, identifier);
     column->type_name = MemoryContextStrdup(context, type_name);
     parseTypeString(type_name, &column->type, &column->typmod, false);
     getTypeBinaryInputInfo(column->type, &function, &column->receive_parameter);

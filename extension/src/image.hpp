@@ -12,8 +12,9 @@ extern "C" {
 namespace tandem {
 
 struct ImageColumn {
-    const char *name;      // of the old column, cut to the length of an identifier
-    const char *type_name; // image type as declared, e.g. numeric(10,2)
+    const char *name;       // of the old column, which may be longer than an identifier
+    const char *identifier; // the same in SQL: tandem._short_name
+    const char *type_name;  // image type as declared, e.g. numeric(10,2)
     Oid type;
     std::int32_t typmod;
     bool key; // belongs to the key
@@ -26,7 +27,7 @@ struct ImageColumn {
 };
 
 // Fills in everything but `key`; strings and function data are allocated in `context`.
-void prepare_image_column(ImageColumn *column, const char *name, const char *type_name, MemoryContext context);
+void prepare_image_column(ImageColumn *column, const char *name, const char *identifier, const char *type_name, MemoryContext context);
 
 // Decodes `bytes` (not toasted) into values, allocated in the current context. `columns` are pointers, as a key is a selection.
 void decode_image(const bytea *bytes, ImageColumn *const *columns, int count, Datum *values, bool *nulls);

@@ -70,7 +70,7 @@ void append_value(StringInfo out, const SourceTable *table, const TargetColumn *
         appendStringInfo(out, "(%s)", column->expression);
         return;
     }
-    const char *name = quote_identifier(table->columns[column->source_column].name);
+    const char *name = quote_identifier(table->columns[column->source_column].identifier);
     if (column->enum_from_text)
         appendStringInfo(out, "CAST(%s AS %s)", name, unbounded_type(column->base_type));
     else

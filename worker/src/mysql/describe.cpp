@@ -51,12 +51,28 @@ json default_of(const ServerVersion &version, const std::optional<std::string> &
     return text;
 }
 
+// A default that the server computes for each row. MariaDB shows constants in quotes or as numbers.
+bool is_expression(const ServerVersion &version, const std::optional<std::string> &value, const std::string &data_type,
+                   const std::string &extra) {
+    if (!value || value->empty())
+        return false;
+    if (version.mariadb && version.number >= 100207)
+        return *value != "NULL" && value->front() != '\'' && !value->starts_with("b'") && !value->starts_with("x'") &&
+               value->find_first_not_of("0123456789.+-eE") != std::string::npos;
+    return extra.find("DEFAULT_GENERATED") != std::string::npos ||
+           ((data_type == "datetime" || data_type == "timestamp") && value->starts_with("CURRENT_TIMESTAMP"));
+}
+
+// Where information_schema has the text of generated columns.
+bool shows_generation(const ServerVersion &version) { return version.number >= (version.mariadb ? 100205 : 50706); }
+
 json columns_of(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
     json columns = json::array();
     for (const ControlRow &row : rows_of(
              client,
              "SELECT table_name, ordinal_position, column_name, column_type, data_type, is_nullable, character_set_name, collation_name,"
-             " column_default, extra, column_comment, character_maximum_length FROM information_schema.columns WHERE " +
+             " column_default, extra, column_comment, character_maximum_length, " +
+                 std::string(shows_generation(version) ? "generation_expression" : "NULL") + " FROM information_schema.columns WHERE " +
                  condition(database, table) + " ORDER BY ordinal_position",
              table)) {
         const std::string type = row[3].value_or("");
@@ -72,8 +88,10 @@ json columns_of(ControlClient &client, const ServerVersion &version, const std::
                            {"charset", text_or_null(row[6])},
                            {"collation", text_or_null(row[7])},
                            {"default", default_of(version, row[8])},
+                           {"default_expression", is_expression(version, row[8], data_type, row[9].value_or(""))},
                            {"extra", row[9].value_or("")},
                            {"generated", is_generated(row[9].value_or(""))},
+                           {"generation", row[12].value_or("").empty() ? json(nullptr) : json(*row[12])},
                            {"comment", row[10].value_or("")},
                            {"length", number_or_null(row[11])},
                            {"image_type", mapped.image_type.empty() ? json(nullptr) : json(mapped.image_type)},
@@ -99,7 +117,8 @@ json keys_of(ControlClient &client, const std::string &database, const std::stri
                             {"nullable", false},
                             {"prefix", false},
                             {"type", row[7].value_or("")},
-                            {"columns", json::array()}});
+                            {"columns", json::array()},
+                            {"lengths", json::array()}});
         }
         if (skip || keys.empty())
             continue;
@@ -110,6 +129,7 @@ json keys_of(ControlClient &client, const std::string &database, const std::stri
         }
         json &key = keys.back();
         key["columns"].push_back(*row[4]);
+        key["lengths"].push_back(number_or_null(row[5]));
         if (row[5])
             key["prefix"] = true;
         if (row[6] == "YES")
@@ -150,6 +170,25 @@ json foreign_keys_of(ControlClient &client, const std::string &database, const s
         found.back()["columns"].push_back(row[4].value_or(""));
         found.back()["ref_columns"].push_back(row[7].value_or(""));
     }
+    return found;
+}
+
+// CHECK constraints that the server enforces; older ones read CHECK and forget it.
+json checks_of(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
+    json found = json::array();
+    std::string sql;
+    if (version.mariadb && version.number >= 100310)
+        sql = "SELECT c.table_name, c.constraint_name, c.check_clause FROM information_schema.check_constraints c"
+              " WHERE c.constraint_schema = " +
+              quote_text(database) + " AND c.table_name = " + quote_text(table) + " ORDER BY c.constraint_name";
+    else if (!version.mariadb && version.number >= 80016)
+        sql = "SELECT t.table_name, c.constraint_name, c.check_clause FROM information_schema.check_constraints c"
+              " JOIN information_schema.table_constraints t ON t.constraint_schema = c.constraint_schema"
+              " AND t.constraint_name = c.constraint_name AND t.constraint_type = 'CHECK' AND t.enforced = 'YES' WHERE " +
+              condition(database, table, "t.") + " ORDER BY c.constraint_name";
+    if (!sql.empty())
+        for (const ControlRow &row : rows_of(client, sql, table))
+            found.push_back({{"name", row[1].value_or("")}, {"clause", row[2].value_or("")}});
     return found;
 }
 
@@ -234,7 +273,7 @@ std::vector<std::string> find_tables(ControlClient &client, const std::string &d
 
 json describe_table(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
     const auto rows = rows_of(client,
-                              "SELECT table_name, engine, table_type, table_comment, table_rows, data_length, create_time"
+                              "SELECT table_name, engine, table_type, table_comment, table_rows, data_length, create_time, create_options"
                               " FROM information_schema.tables WHERE " +
                                   condition(database, table),
                               table);
@@ -251,6 +290,8 @@ json describe_table(ControlClient &client, const ServerVersion &version, const s
             {"keys", keys_of(client, database, table)},
             {"foreign_keys", foreign_keys_of(client, database, table, false)},
             {"referenced_by", foreign_keys_of(client, database, table, true)},
+            {"checks", checks_of(client, version, database, table)},
+            {"partitioned", row[7].value_or("").find("partitioned") != std::string::npos},
             {"triggers", triggers_of(client, database, table)},
             {"trigger_slots_shared", shares_trigger_slots(version)},
             {"create_time", text_or_null(row[6])},
