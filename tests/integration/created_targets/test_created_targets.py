@@ -71,6 +71,6 @@ def test_everything_else(scene):
     checks = [definition for (definition,) in scene.sql("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'things'::regclass AND contype = 'c'")]
     assert checks == (["CHECK (((n < 1000) AND (n >= '-1'::integer)))"] if mariadb else []), checks
     assert scene.value("SELECT obj_description('things'::regclass)") == "all's"
-    scene.write("INSERT INTO things (n, body) VALUES (1, 'x'), (2, NULL), (3, 'y')", "UPDATE things SET n = n + 10 WHERE n > 1 ORDER BY n DESC", "DELETE FROM things WHERE n = 1",
+    scene.write("INSERT INTO things (n, body, zero) VALUES (1, 'x', NULL), (2, NULL, '2020-02-02'), (3, 'y', NULL)", "UPDATE things SET n = n + 10 WHERE n > 1 ORDER BY n DESC", "DELETE FROM things WHERE n = 1",
                 "INSERT INTO parts VALUES (1, 1), (2, 2), (3, 3)", "UPDATE parts SET v = 9 WHERE id = 2")
     scene.check(tables=["things", "parts"])
