@@ -56,7 +56,7 @@ void take_config(LiveTable &table, core::TableConfig config) {
             table.stage = config.state == "blocked" ? Stage::blocked : Stage::capturing;
             table.captured = table.captured && table.stage != Stage::capturing;
             table.unreadable = false;
-            table.needs_reset = false;
+            // A reset that is due stays due: what was lost is still lost.
             table.blocking_reason.clear();
         }
     } else {

@@ -176,6 +176,7 @@ void Pump::lose_capture(LiveTable &table, const std::string &reason) {
                                               " table anew; rows that were deleted meanwhile stay in the target until they are removed there";
     log::error("capture lost", {{"source", row_.connection.name}, {"table", table.config.name}, {"reason", reason}});
     table.stage = Stage::blocked;
+    barrier_.disturb();
     if (table.has_progress()) {
         table.needs_reset = true;
         table.blocking_reason = whole_reason;
@@ -250,8 +251,9 @@ void Pump::insert_requests(LiveTable &table, const std::vector<postgres::Request
     } catch (const Error &error) {
         if (error.retryable() || error.side() != core::Side::old_side)
             throw;
+        // These requests are given up, so the table must be copied anew before it may go on.
         if (table.captured)
-            block(table, std::string("requested keys cannot be written to its outbox: ") + error.what());
+            lose_capture(table, std::string("requested keys cannot be written to its outbox: ") + error.what());
         else
             log::debug("no outbox yet for requested keys", {{"table", table.config.name}, {"error", error.what()}});
     }
