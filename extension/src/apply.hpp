@@ -37,10 +37,10 @@ struct Row {
     bytea *key;
     bytea *image;
     bytea *superseded; // image of this key that waited until this one came; known for cascade parents only
-    int position;    // order of arrival
-    bool from_retry; // else from the queue
-    bool due;        // from_retry: its own time has come; else it only goes along with another
-    int attempts;    // failed ones so far; 0 for a row of the queue
+    int position;      // order of arrival
+    bool from_retry;   // else from the queue
+    bool due;          // from_retry: its own time has come; else it only goes along with another
+    int attempts;      // failed ones so far; 0 for a row of the queue
     TimestampTz first_failed;
     bool left_out; // applied, but the filter of the table does not want it: its key was removed
     Fate fate;

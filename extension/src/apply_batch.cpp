@@ -55,11 +55,12 @@ Statement write_backfill = {
     nullptr};
 
 // The table whose backfill ends with this batch.
-Statement read_ended_backfill = {"SELECT s.table_id FROM tandem.batch b JOIN tandem.table_state s ON s.table_id = (b.backfill->>'table_id')::integer "
-                                 "WHERE b.batch_id = $1 AND (b.backfill->>'done')::boolean AND NOT s.backfill_done",
-                                 1,
-                                 {INT8OID},
-                                 nullptr};
+Statement read_ended_backfill = {
+    "SELECT s.table_id FROM tandem.batch b JOIN tandem.table_state s ON s.table_id = (b.backfill->>'table_id')::integer "
+    "WHERE b.batch_id = $1 AND (b.backfill->>'done')::boolean AND NOT s.backfill_done",
+    1,
+    {INT8OID},
+    nullptr};
 Statement journalled = {"SELECT FROM tandem.journal WHERE batch_id = $1", 1, {INT8OID}, nullptr};
 
 // --- rows of the queue come straight into our own array -----------------------------------------------------------------------------

@@ -17,15 +17,14 @@ Statement forget_originals = {"DELETE FROM tandem.sidecar s USING pg_catalog.unn
                               {INT4OID, BYTEAARRAYOID},
                               nullptr};
 // A key that is in the set twice keeps what came last.
-Statement keep_originals = {
-    "INSERT INTO tandem.sidecar (table_id, key, column_name, rule, original) "
-    "SELECT DISTINCT ON (r.key, l.\"column\") $1, r.key, l.\"column\", l.rule, pg_catalog.decode(l.bytes, 'hex') "
-    "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY AS r (key, losses, position), "
-    "pg_catalog.jsonb_to_recordset(r.losses::jsonb) AS l (\"column\" text, rule text, policy text, bytes text) "
-    "WHERE l.policy = 'sidecar' ORDER BY r.key, l.\"column\", r.position DESC",
-    3,
-    {INT4OID, BYTEAARRAYOID, TEXTARRAYOID},
-    nullptr};
+Statement keep_originals = {"INSERT INTO tandem.sidecar (table_id, key, column_name, rule, original) "
+                            "SELECT DISTINCT ON (r.key, l.\"column\") $1, r.key, l.\"column\", l.rule, pg_catalog.decode(l.bytes, 'hex') "
+                            "FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY AS r (key, losses, position), "
+                            "pg_catalog.jsonb_to_recordset(r.losses::jsonb) AS l (\"column\" text, rule text, policy text, bytes text) "
+                            "WHERE l.policy = 'sidecar' ORDER BY r.key, l.\"column\", r.position DESC",
+                            3,
+                            {INT4OID, BYTEAARRAYOID, TEXTARRAYOID},
+                            nullptr};
 Statement count_losses = {
     "INSERT INTO tandem.mapped_loss AS m (table_id, column_name, rule, policy, times) "
     "SELECT $1, l.\"column\", l.rule, l.policy, pg_catalog.count(*) FROM pg_catalog.unnest($2) AS r (losses), "

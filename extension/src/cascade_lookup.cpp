@@ -216,8 +216,9 @@ void refs_from_parents(const CascadeLink &link, const TableRows *set, bool caref
 void append_link(StringInfo sql, bool loose, const char *left, Oid left_type, bool left_is_enum, const char *right, Oid right_type) {
     const char *collation = loose ? " COLLATE tandem.loose" : "";
     if (loose)
-        appendStringInfo(sql, "pg_catalog.rtrim(CAST(%s AS pg_catalog.text))%s OPERATOR(pg_catalog.=) "
-                              "pg_catalog.rtrim(CAST(%s AS pg_catalog.text))%s",
+        appendStringInfo(sql,
+                         "pg_catalog.rtrim(CAST(%s AS pg_catalog.text))%s OPERATOR(pg_catalog.=) "
+                         "pg_catalog.rtrim(CAST(%s AS pg_catalog.text))%s",
                          left, collation, right, collation);
     else if (left_is_enum) // a value need not be a label of both enums
         appendStringInfo(sql, "CAST(%s AS pg_catalog.text) OPERATOR(pg_catalog.=) CAST(%s AS pg_catalog.text)", left, right);
@@ -395,7 +396,8 @@ void refs_of_orphans(const CascadeLink &link, TupleDesc desc, Tuplestorestate *r
     if (tuplestore_tuple_count(referred) > 0) {
         StringInfoData sql;
         initStringInfo(&sql);
-        appendStringInfo(&sql, "SELECT s.* FROM tandem_referred AS s WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ", link.parent->target_name);
+        appendStringInfo(&sql, "SELECT s.* FROM tandem_referred AS s WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ",
+                         link.parent->target_name);
         for (int i = 0; i < desc->natts; i++) {
             const TargetColumn *target = plain_target(link.parent, link.cascade->parent_columns[i]);
             if (i > 0)

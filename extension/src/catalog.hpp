@@ -72,8 +72,8 @@ struct SourceTable {
     TargetColumn **target_key; // in order of key_position
     List *kept_columns;        // names of target columns that are not written (char *), generated ones left out
 
-    const char *filter;  // expression over the old columns: rows for which it is not true are not in the target; nullptr: all are
-    bool has_policies;   // for values that PostgreSQL cannot hold
+    const char *filter; // expression over the old columns: rows for which it is not true are not in the target; nullptr: all are
+    bool has_policies;  // for values that PostgreSQL cannot hold
 
     List *cascades; // Cascade *
     TablePlans plans;

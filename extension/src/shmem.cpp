@@ -51,13 +51,25 @@ void init_database(DatabaseSlot *slot, std::uint64_t now) {
 
 void init_source(SourceSlot *slot) {
     SourceStats *s = &slot->stats;
-    pg_atomic_uint64 *const counters[] = {&slot->key,      &slot->barrier_raised, &slot->barrier_reached,
+    pg_atomic_uint64 *const counters[] = {&slot->key,
+                                          &slot->barrier_raised,
+                                          &slot->barrier_reached,
                                           &slot->barrier_retrying,
-                                          &s->fetch_us,    &s->copy_us,           &s->delete_us,
-                                          &s->polls,       &s->reconnects,        &s->rss_kb,
-                                          &s->reported_at, &s->batches,           &s->rows,
-                                          &s->bytes,       &s->batch_fetch_us,    &s->apply_us,
-                                          &s->refused,     &s->narrowed,          &s->applied_at};
+                                          &s->fetch_us,
+                                          &s->copy_us,
+                                          &s->delete_us,
+                                          &s->polls,
+                                          &s->reconnects,
+                                          &s->rss_kb,
+                                          &s->reported_at,
+                                          &s->batches,
+                                          &s->rows,
+                                          &s->bytes,
+                                          &s->batch_fetch_us,
+                                          &s->apply_us,
+                                          &s->refused,
+                                          &s->narrowed,
+                                          &s->applied_at};
     for (pg_atomic_uint64 *counter : counters)
         pg_atomic_init_u64(counter, 0);
     init_histogram(&s->apply);

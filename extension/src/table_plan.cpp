@@ -200,7 +200,8 @@ SPIPlanPtr upsert_plan(SourceTable *table) {
 
 SPIPlanPtr wanted_rows_plan(SourceTable *table) {
     if (table->plans.wanted_rows == nullptr)
-        table->plans.wanted_rows = prepare(psprintf("SELECT %s FROM %s WHERE (%s) IS TRUE", row_number_column, rows_relation, table->filter));
+        table->plans.wanted_rows =
+            prepare(psprintf("SELECT %s FROM %s WHERE (%s) IS TRUE", row_number_column, rows_relation, table->filter));
     return table->plans.wanted_rows;
 }
 

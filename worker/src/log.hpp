@@ -17,8 +17,7 @@ struct Field {
     Field(std::string_view field, std::string text) : name(field), value(std::move(text)) {}
     Field(std::string_view field, const char *text) : name(field), value(text) {}
     template <typename Number>
-        requires std::is_arithmetic_v<Number>
-    Field(std::string_view field, Number number) : name(field), value(std::to_string(number)) {}
+    requires std::is_arithmetic_v<Number> Field(std::string_view field, Number number) : name(field), value(std::to_string(number)) {}
 };
 using Fields = std::initializer_list<Field>;
 

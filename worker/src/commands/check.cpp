@@ -25,7 +25,11 @@ bool check_grants(mysql::ControlSession &session) {
     bool fine = true;
     std::cout << "grants:\n";
     for (const mysql::ControlSession::Grant &grant : session.check_grants()) {
-        std::cout << "  " << (grant.ok ? "ok       " : grant.required ? "MISSING  " : "without  ") << grant.statement << ";\n           " << grant.purpose << "\n";
+        std::cout << "  "
+                  << (grant.ok         ? "ok       "
+                      : grant.required ? "MISSING  "
+                                       : "without  ")
+                  << grant.statement << ";\n           " << grant.purpose << "\n";
         if (!grant.ok && !grant.error.empty())
             std::cout << "           " << grant.error << "\n";
         fine = fine && (grant.ok || !grant.required);

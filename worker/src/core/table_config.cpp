@@ -28,7 +28,8 @@ Policy parse_policy(const std::string &name) {
         return Policy::value;
     if (name == "sidecar")
         return Policy::sidecar;
-    throw Error(Side::worker, "22023", "policy \"" + name + "\" is not known", false, "The extension and the worker may be of different versions.");
+    throw Error(Side::worker, "22023", "policy \"" + name + "\" is not known", false,
+                "The extension and the worker may be of different versions.");
 }
 
 std::string unhex(const std::string &text) {

@@ -46,7 +46,8 @@ struct ControlSession::Impl {
     core::SourceConnection connection;
     ControlClient client;
 
-    Impl(const core::SourceConnection &source, Database use) : connection(source), client(use == Database::named ? source : without(source)) {}
+    Impl(const core::SourceConnection &source, Database use)
+        : connection(source), client(use == Database::named ? source : without(source)) {}
 
     static core::SourceConnection without(core::SourceConnection source) {
         source.database.clear();

@@ -20,7 +20,8 @@ class CopyWriter {
     CopyWriter &operator=(const CopyWriter &) = delete;
 
     void start();
-    void row(int table_id, char op, int flags, std::optional<std::int64_t> age_us, std::string_view key, std::optional<std::string_view> image);
+    void row(int table_id, char op, int flags, std::optional<std::int64_t> age_us, std::string_view key,
+             std::optional<std::string_view> image);
     void finish(); // ends COPY; the transaction stays open for submit_batch
 
     bool started() const { return started_; }

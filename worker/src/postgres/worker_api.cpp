@@ -94,7 +94,8 @@ WorkerApi::WorkerApi(const std::string &conninfo, const std::string &role_of_ses
             throw Error(Side::new_side, error.sqlstate(), std::string("this database has no extension pg_tandem: ") + error.what(), true,
                         "CREATE EXTENSION pg_tandem CASCADE; in the database that --postgres names.");
         if (error.sqlstate() == "42501")
-            throw Error(Side::new_side, error.sqlstate(), error.what(), true, "GRANT tandem_worker TO the role that tandem-sync connects as.");
+            throw Error(Side::new_side, error.sqlstate(), error.what(), true,
+                        "GRANT tandem_worker TO the role that tandem-sync connects as.");
         throw;
     }
 }
@@ -105,7 +106,8 @@ Settings WorkerApi::reload_settings() {
 }
 
 std::vector<SourceRow> WorkerApi::sources() {
-    const Result result = session_.query(std::string("SELECT ") + connection_columns + " FROM tandem.worker_sources() AS s ORDER BY s.source_id");
+    const Result result =
+        session_.query(std::string("SELECT ") + connection_columns + " FROM tandem.worker_sources() AS s ORDER BY s.source_id");
     std::vector<SourceRow> rows;
     for (int row = 0; row < result.rows(); ++row) {
         try {
@@ -160,9 +162,9 @@ void WorkerApi::submit_batch(std::int64_t batch_id, int source_id, std::int64_t 
 }
 
 WaitResult WorkerApi::wait_events(int source_id, std::int64_t epoch, std::int64_t seen_generation, Millis timeout) {
-    const Result result = session_.query("SELECT w.acked, w.fenced, w.generation, w.requests, w.barrier FROM tandem.wait_events($1, $2, $3, $4) AS w",
-                                         {std::to_string(source_id), std::to_string(epoch), std::to_string(seen_generation),
-                                          std::to_string(timeout.count())});
+    const Result result = session_.query(
+        "SELECT w.acked, w.fenced, w.generation, w.requests, w.barrier FROM tandem.wait_events($1, $2, $3, $4) AS w",
+        {std::to_string(source_id), std::to_string(epoch), std::to_string(seen_generation), std::to_string(timeout.count())});
     WaitResult wait;
     if (result.rows() == 0)
         return wait;
@@ -179,8 +181,9 @@ void WorkerApi::finish_batches(const std::vector<std::int64_t> &batch_ids) {
 }
 
 std::vector<Request> WorkerApi::take_requests(int source_id, int limit) {
-    const Result result = session_.query("SELECT r.request_id, r.table_id, pg_catalog.to_json(r.key_text), r.flags FROM tandem.take_requests($1, $2) AS r",
-                                         {std::to_string(source_id), std::to_string(limit)});
+    const Result result =
+        session_.query("SELECT r.request_id, r.table_id, pg_catalog.to_json(r.key_text), r.flags FROM tandem.take_requests($1, $2) AS r",
+                       {std::to_string(source_id), std::to_string(limit)});
     std::vector<Request> requests;
     for (int row = 0; row < result.rows(); ++row)
         requests.push_back({result.number(row, 0), static_cast<int>(result.number(row, 1)),
@@ -188,11 +191,13 @@ std::vector<Request> WorkerApi::take_requests(int source_id, int limit) {
     return requests;
 }
 
-void WorkerApi::finish_requests(const std::vector<std::int64_t> &ids) { session_.query("SELECT tandem.finish_requests($1)", {array_of(ids)}); }
+void WorkerApi::finish_requests(const std::vector<std::int64_t> &ids) {
+    session_.query("SELECT tandem.finish_requests($1)", {array_of(ids)});
+}
 
 void WorkerApi::report_table(int table_id, std::int64_t epoch, const std::string &state, const std::string &reason, const json &detail) {
-    session_.query("SELECT tandem.report_table($1, $2, $3, $4, $5)",
-                   {std::to_string(table_id), std::to_string(epoch), state, reason.empty() ? Parameter() : Parameter(reason), dump(detail)});
+    session_.query("SELECT tandem.report_table($1, $2, $3, $4, $5)", {std::to_string(table_id), std::to_string(epoch), state,
+                                                                      reason.empty() ? Parameter() : Parameter(reason), dump(detail)});
 }
 
 void WorkerApi::forget_table(int table_id, std::int64_t epoch) {
@@ -200,7 +205,8 @@ void WorkerApi::forget_table(int table_id, std::int64_t epoch) {
 }
 
 void WorkerApi::reached_barrier(int source_id, std::int64_t epoch, std::int64_t barrier) {
-    session_.query("SELECT tandem.reached_barrier($1, $2, $3)", {std::to_string(source_id), std::to_string(epoch), std::to_string(barrier)});
+    session_.query("SELECT tandem.reached_barrier($1, $2, $3)",
+                   {std::to_string(source_id), std::to_string(epoch), std::to_string(barrier)});
 }
 
 void WorkerApi::report_stats(int source_id, std::int64_t epoch, const json &stats) {

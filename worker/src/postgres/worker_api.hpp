@@ -70,8 +70,8 @@ class WorkerApi {
 
     std::vector<core::TableConfig> tables(int source_id);
     // In the transaction that COPY began; commits it.
-    void submit_batch(std::int64_t batch_id, int source_id, std::int64_t epoch, std::int64_t rows, std::int64_t bytes, std::int64_t fetch_us,
-                      const std::optional<std::string> &backfill);
+    void submit_batch(std::int64_t batch_id, int source_id, std::int64_t epoch, std::int64_t rows, std::int64_t bytes,
+                      std::int64_t fetch_us, const std::optional<std::string> &backfill);
     WaitResult wait_events(int source_id, std::int64_t epoch, std::int64_t seen_generation, Millis timeout);
     void finish_batches(const std::vector<std::int64_t> &batch_ids);
     std::vector<Request> take_requests(int source_id, int limit);

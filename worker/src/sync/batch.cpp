@@ -19,7 +19,8 @@ int loss_flag(std::string_view image) { return core::has_losses(image) ? core::f
 
 } // namespace
 
-CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &table, const core::EventSet &events, postgres::CopyWriter &writer) {
+CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &table, const core::EventSet &events,
+                        postgres::CopyWriter &writer) {
     CopiedTable copied;
     std::unordered_map<std::string_view, const core::KeyEvent *> waiting; // keys whose row has not come yet
     waiting.reserve(events.keys.size());
@@ -28,7 +29,8 @@ CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &t
         copied.removes = copied.removes || event.flags != 0;
         if (event.key_error)
             writer.row(table.table_id, 'X', event.flags, event.age_us, event.key,
-                       untranslatable_json({table.key_columns.empty() ? "" : table.key_columns.front(), "22P02", "key value has no representation"}));
+                       untranslatable_json(
+                           {table.key_columns.empty() ? "" : table.key_columns.front(), "22P02", "key value has no representation"}));
         else
             waiting.emplace(event.key, &event);
     }

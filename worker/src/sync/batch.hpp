@@ -40,7 +40,8 @@ struct CopiedTable {
 };
 
 // copy_batch for one table: rows of these events stream from the snapshot into COPY. Keys without an exactly equal row → D.
-CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &table, const core::EventSet &events, postgres::CopyWriter &writer);
+CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &table, const core::EventSet &events,
+                        postgres::CopyWriter &writer);
 
 // The same for a backfill chunk.
 mysql::ChunkEnd copy_chunk(mysql::SourceSession &source, const core::TableConfig &table, const std::vector<std::string> &cursor,

@@ -28,8 +28,8 @@ struct LiveTable {
     // Backfill. The cursor runs ahead of the catalog's by the chunks in flight; both are dropped together when the pump starts again.
     std::vector<std::string> cursor;
     bool chunk_end_sent = false;
-    bool backfill_done = false;   // acknowledged; the catalog's value at the start, ours from then on
-    std::int64_t last_chunk = 0;  // batch of the chunk that ended the table
+    bool backfill_done = false;  // acknowledged; the catalog's value at the start, ours from then on
+    std::int64_t last_chunk = 0; // batch of the chunk that ended the table
 
     RowSize size;
     ChunkSize chunk;

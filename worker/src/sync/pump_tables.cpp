@@ -172,8 +172,9 @@ void Pump::take_capture_news() {
 void Pump::lose_capture(LiveTable &table, const std::string &reason) {
     if (table.stage == Stage::blocked || table.stage == Stage::dropping)
         return;
-    const std::string whole_reason = reason + "; changes made meanwhile are not known. tandem.resume installs capture again and copies the"
-                                              " table anew; rows that were deleted meanwhile stay in the target until they are removed there";
+    const std::string whole_reason = reason +
+                                     "; changes made meanwhile are not known. tandem.resume installs capture again and copies the"
+                                     " table anew; rows that were deleted meanwhile stay in the target until they are removed there";
     log::error("capture lost", {{"source", row_.connection.name}, {"table", table.config.name}, {"reason", reason}});
     table.stage = Stage::blocked;
     barrier_.disturb();
