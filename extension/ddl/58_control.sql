@@ -204,6 +204,7 @@ BEGIN
   PERFORM tandem._refuse_foreign_target(t.target), tandem._refuse_unkept_constraints(t.target), tandem._refuse_uncaptured_parents(t.table_id, ids),
     tandem._refuse_hidden_fk_columns(t.table_id), tandem._note_slow_cascades(t.table_id), tandem._note_triggers(t.target)
   FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);
+  PERFORM tandem._phase_started(ids);
   INSERT INTO tandem.table_state (table_id) SELECT unnest(ids) ON CONFLICT DO NOTHING;
   UPDATE tandem.source_table AS t SET desired_state = 'running' WHERE t.table_id = ANY (ids) AND t.desired_state <> 'running';
   GET DIAGNOSTICS started = ROW_COUNT;
