@@ -39,6 +39,10 @@ class FaultScene(tandem.Scene):
     def epoch(self):
         return self.value("SELECT max(epoch) FROM tandem.lease")
 
+    def deadlocks(self):
+        """Deadlocks in PostgreSQL so far. The server's log tells of those only in which a client was the victim: apply handles its own."""
+        return self.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+
     def restart_old(self):
         self.old.kill()
         self.old.start()

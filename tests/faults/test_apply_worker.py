@@ -20,22 +20,46 @@ def test_cancelled_and_terminated(fault_scene):
     scene.check(120)
 
 
-@pytest.mark.settings({"tandem.apply_lock_timeout": "30s", "deadlock_timeout": "200ms"})
+def locked_accounts(scene):
+    """Which rows somebody holds a lock on."""
+    probe = scene.pg.connect(scene.database, autocommit=False)
+    try:
+        with probe.cursor() as cursor:
+            cursor.execute("SELECT id FROM account ORDER BY id")
+            every = {number for (number,) in cursor.fetchall()}
+            cursor.execute("SELECT id FROM account FOR UPDATE SKIP LOCKED")
+            return every - {number for (number,) in cursor.fetchall()}
+    finally:
+        probe.rollback()
+        probe.close()
+
+
+@pytest.mark.settings({"tandem.apply_lock_timeout": "120s", "deadlock_timeout": "200ms"})
 def test_deadlock_with_a_client(fault_scene):
+    """The client asks for a row that apply holds while apply waits for the client's: whoever is the victim, nothing is lost."""
     scene = fault_scene
     scene.write("INSERT INTO account VALUES " + ",".join(f"({n}, 'x', 1, NOW(6))" for n in range(100)))
     scene.wait_caught_up()
     client = scene.pg.connect(scene.database, autocommit=False)
-    with client.cursor() as cursor:
-        cursor.execute("SELECT FROM account WHERE id = 99 FOR UPDATE")
-        scene.write("UPDATE account SET balance = 7")
-        wait_until(lambda: scene.sql(f"SELECT pid FROM ({APPLY}) AS a JOIN pg_locks AS l USING (pid) WHERE NOT l.granted"), 20, 0.05,
-                   "apply to wait for the client")
-        try:
-            cursor.execute("SELECT FROM account WHERE id = 1 FOR UPDATE")
-        except psycopg2.errors.DeadlockDetected:
-            pass  # either may be the victim
-    client.rollback()
+    own = client.info.backend_pid
+    waits = f"SELECT pid FROM ({APPLY}) AS a WHERE {own} = ANY (pg_blocking_pids(a.pid))"
+    # In which order apply takes the rows is its own affair: when the client's is the first, apply holds none yet, so another one is tried.
+    for number, mine in enumerate((50, 99, 0, 25, 75)):
+        with client.cursor() as cursor:
+            cursor.execute("SELECT FROM account WHERE id = %s FOR UPDATE", (mine,))
+            scene.write(f"UPDATE account SET balance = {number + 7}")
+            wait_until(lambda: scene.sql(waits), 60, 0.05, "apply to wait for the client")
+            held = locked_accounts(scene) - {mine}
+            if held:
+                try:
+                    cursor.execute("SELECT FROM account WHERE id = %s FOR UPDATE", (min(held),))
+                except psycopg2.errors.DeadlockDetected:
+                    pass  # either may be the victim
+        client.rollback()
+        if held:
+            break
+        scene.wait_caught_up()
     client.close()
-    assert scene.pg.log_has("deadlock detected")
+    assert held, "apply never held a row while it waited for another"
+    wait_until(lambda: scene.deadlocks() > 0, 30, 0.1, "the deadlock")
     scene.check()
