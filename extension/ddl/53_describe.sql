@@ -10,7 +10,17 @@ AS $$
                    || '_' || left(md5(name), 8) END
 $$;
 COMMENT ON FUNCTION tandem._short_name(text) IS
-  'name of an old table or column in PostgreSQL: itself, or if it is longer than 63 bytes its beginning and eight digits of its md5';
+  'name of an old table in PostgreSQL: itself, or if it is longer than 63 bytes its beginning and eight digits of its md5';
+
+CREATE FUNCTION tandem._column_name(name text) RETURNS name
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+AS $$
+  -- No table can have a column with the name of a system column.
+  SELECT CASE WHEN name IN ('tableoid', 'xmin', 'cmin', 'xmax', 'cmax', 'ctid') THEN name || '_' || left(md5(name), 8)
+              ELSE tandem._short_name(name) END
+$$;
+COMMENT ON FUNCTION tandem._column_name(text) IS
+  'name of an old column in PostgreSQL: as tandem._short_name, and with eight digits of its md5 if PostgreSQL has a system column of that name';
 
 CREATE FUNCTION tandem._describe(source tandem.source, what jsonb) RETURNS SETOF jsonb
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

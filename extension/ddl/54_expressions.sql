@@ -13,7 +13,7 @@ AS $$
 BEGIN
   PERFORM tandem._drop_shape();
   EXECUTE (SELECT format('CREATE TEMPORARY TABLE tandem_shape (%s)',
-                         string_agg(format('%I %s', tandem._short_name(c ->> 'name'), c ->> 'image_type'), ', ' ORDER BY (c ->> 'ordinal')::integer))
+                         string_agg(format('%I %s', tandem._column_name(c ->> 'name'), c ->> 'image_type'), ', ' ORDER BY (c ->> 'ordinal')::integer))
            FROM jsonb_array_elements(description -> 'columns') AS c);
 END
 $$;
@@ -49,7 +49,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   result tandem.checked_expression;
-  value_column constant name := 'tandem value';
+  value_column constant name := 'tandem value '; -- names of the old side never end in a space
 BEGIN
   PERFORM tandem._refuse_several_statements(expression);
   EXECUTE format(E'CREATE TEMPORARY VIEW tandem_value AS SELECT ((%s\n)) AS value FROM pg_temp.tandem_shape', expression);

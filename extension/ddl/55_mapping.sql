@@ -10,7 +10,7 @@ AS $$
   SELECT CASE WHEN bool_or(c ->> 'name' = wanted) THEN wanted
               WHEN count(*) = 1 THEN min(c ->> 'name') END
   FROM jsonb_array_elements(description -> 'columns') AS c
-  WHERE lower(c ->> 'name') = lower(wanted) OR tandem._short_name(c ->> 'name') = wanted
+  WHERE lower(c ->> 'name') = lower(wanted) OR tandem._column_name(c ->> 'name') = wanted
 $$;
 COMMENT ON FUNCTION tandem._old_column(jsonb, text) IS
   'old column of that name, in its own spelling; NULL if there is none or only several that differ in case';
@@ -20,7 +20,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT ROW(target, source_column, NULL, a.atttypid, a.atttypmod, ARRAY[a.attname::text])::tandem.mapped_column
   FROM pg_attribute AS a
-  WHERE a.attrelid = to_regclass('pg_temp.tandem_shape') AND a.attname = tandem._short_name(source_column) AND NOT a.attisdropped
+  WHERE a.attrelid = to_regclass('pg_temp.tandem_shape') AND a.attname = tandem._column_name(source_column) AND NOT a.attisdropped
 $$;
 COMMENT ON FUNCTION tandem._plain(name, text) IS 'a target column that takes an old column as it is';
 
@@ -125,7 +125,7 @@ DECLARE
 BEGIN
   FOR old_column IN SELECT c ->> 'name' FROM jsonb_array_elements(description -> 'columns') AS c ORDER BY (c ->> 'ordinal')::integer LOOP
     SELECT min(e.key) INTO renamed FROM jsonb_each_text(columns) AS e WHERE tandem._old_column(description, e.value) = old_column;
-    short := tandem._short_name(old_column);
+    short := tandem._column_name(old_column);
     IF columns ? short THEN
       IF columns ->> short IS NOT NULL THEN
         RETURN NEXT tandem._mapped(description, short, columns ->> short);
@@ -140,10 +140,10 @@ BEGIN
     FROM jsonb_each_text(columns) AS e
     CROSS JOIN LATERAL tandem._mapped(description, e.key::name, e.value) AS m
     WHERE e.value IS NOT NULL
-      AND NOT EXISTS (SELECT FROM jsonb_array_elements(description -> 'columns') AS c WHERE tandem._short_name(c ->> 'name') = e.key)
+      AND NOT EXISTS (SELECT FROM jsonb_array_elements(description -> 'columns') AS c WHERE tandem._column_name(c ->> 'name') = e.key)
       AND e.key IS DISTINCT FROM (SELECT min(o.key) FROM jsonb_each_text(columns) AS o
                                   WHERE tandem._old_column(description, o.value) = tandem._old_column(description, e.value)
-                                    AND NOT columns ? tandem._short_name(tandem._old_column(description, e.value)));
+                                    AND NOT columns ? tandem._column_name(tandem._old_column(description, e.value)));
 END
 $$;
 COMMENT ON FUNCTION tandem._new_columns(jsonb, jsonb) IS
@@ -221,7 +221,7 @@ DECLARE
 BEGIN
   SELECT string_agg(format('"%s"', c ->> 'name'), ', ' ORDER BY (c ->> 'ordinal')::integer) INTO unmoved
   FROM jsonb_array_elements(description -> 'columns') AS c
-  WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m WHERE tandem._short_name(c ->> 'name') = ANY (m.uses));
+  WHERE NOT EXISTS (SELECT FROM unnest(mapping) AS m WHERE tandem._column_name(c ->> 'name') = ANY (m.uses));
   IF unmoved IS NOT NULL THEN
     RAISE NOTICE USING
       MESSAGE = format('columns of table "%s" that are not moved: %s', description ->> 'table', unmoved),

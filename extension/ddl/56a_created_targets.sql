@@ -73,8 +73,9 @@ AS $$
   SELECT format(l.text, c ->> 'name')
   FROM tandem._described_column(description, m.source_column) AS c
   CROSS JOIN LATERAL (VALUES
-    (1, CASE WHEN octet_length(m.source_column) > 63 AND m.target = tandem._short_name(m.source_column) THEN
-          format('column "%%s" is longer than 63 bytes and is called "%s"', replace(m.target, '%', '%%')) END),
+    (1, CASE WHEN m.target <> m.source_column AND m.target = tandem._column_name(m.source_column) THEN
+          format(CASE WHEN octet_length(m.source_column) > 63 THEN 'column "%%s" is longer than 63 bytes and is called "%s"'
+                      ELSE 'column "%%s" has the name of a system column of PostgreSQL and is called "%s"' END, replace(m.target, '%', '%%')) END),
     (2, CASE WHEN (c ->> 'generated')::boolean THEN
           'column "%s" is computed on the old side'
           || coalesce(format(' (%s)', replace(c ->> 'generation', '%', '%%')), '') || '; here it is a plain column that holds the value' END),

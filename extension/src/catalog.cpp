@@ -36,11 +36,11 @@ Statement read_table = {"SELECT t.source_id, t.name, t.target::pg_catalog.oid, t
                         1,
                         {INT4OID},
                         nullptr};
-Statement read_columns = {
-    "SELECT name, image_type, tandem._short_name(name) FROM tandem.source_column WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY ordinal",
-    1,
-    {INT4OID},
-    nullptr};
+Statement read_columns = {"SELECT name, image_type, tandem._column_name(name) FROM tandem.source_column WHERE table_id "
+                          "OPERATOR(pg_catalog.=) $1 ORDER BY ordinal",
+                          1,
+                          {INT4OID},
+                          nullptr};
 Statement read_targets = {"SELECT name, source_column, expression, key_position FROM tandem.target_column "
                           "WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY key_position NULLS LAST, name",
                           1,

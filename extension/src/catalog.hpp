@@ -79,7 +79,9 @@ struct SourceTable {
     TablePlans plans;
 };
 
-constexpr const char *row_number_column = "tandem_row_number";
+// Beside old columns in one relation. No column of the old side has a name that ends in a space.
+constexpr const char *row_number_column = "tandem_row_number ";
+constexpr const char *row_number_sql = "\"tandem_row_number \"";
 
 void watch_targets();                  // once per process
 void refresh_catalog();                // forgets what is outdated; start of a transaction, outside SPI

@@ -13,7 +13,7 @@ namespace tandem {
 
 struct ImageColumn {
     const char *name;       // of the old column, which may be longer than an identifier
-    const char *identifier; // the same in SQL: tandem._short_name
+    const char *identifier; // the same in SQL: tandem._column_name
     const char *type_name;  // image type as declared, e.g. numeric(10,2)
     Oid type;
     std::int32_t typmod;

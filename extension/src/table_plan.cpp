@@ -200,8 +200,7 @@ SPIPlanPtr upsert_plan(SourceTable *table) {
 
 SPIPlanPtr wanted_rows_plan(SourceTable *table) {
     if (table->plans.wanted_rows == nullptr)
-        table->plans.wanted_rows =
-            prepare(psprintf("SELECT %s FROM %s WHERE (%s) IS TRUE", row_number_column, rows_relation, table->filter));
+        table->plans.wanted_rows = prepare(psprintf("SELECT %s FROM %s WHERE (%s) IS TRUE", row_number_sql, rows_relation, table->filter));
     return table->plans.wanted_rows;
 }
 
@@ -210,14 +209,14 @@ SPIPlanPtr take_rows_plan(SourceTable *table) {
         StringInfoData sql;
         ListCell *cell;
         initStringInfo(&sql);
-        appendStringInfo(&sql, "DELETE FROM %s AS t USING (SELECT %s, ", table->target_name, row_number_column);
+        appendStringInfo(&sql, "DELETE FROM %s AS t USING (SELECT %s, ", table->target_name, row_number_sql);
         append_key_values(&sql, table);
         appendStringInfo(&sql, " FROM %s) AS s WHERE ", rows_relation);
         append_key_match(&sql, table);
-        appendStringInfo(&sql, " RETURNING s.%s AS tandem_kept_row", row_number_column);
+        appendStringInfo(&sql, " RETURNING s.%s AS \"tandem_kept_row \"", row_number_sql);
         int number = 0;
         foreach (cell, table->kept_columns)
-            appendStringInfo(&sql, ", t.%s AS tandem_kept_%d", quote_identifier(static_cast<char *>(lfirst(cell))), ++number);
+            appendStringInfo(&sql, ", t.%s AS \"tandem_kept_%d \"", quote_identifier(static_cast<char *>(lfirst(cell))), ++number);
         table->plans.take_rows = prepare(sql.data);
     }
     return table->plans.take_rows;
@@ -236,9 +235,9 @@ SPIPlanPtr put_kept_plan(SourceTable *table) {
         appendStringInfoString(&sql, ") OVERRIDING SYSTEM VALUE SELECT ");
         append_value_list(&sql, table);
         foreach (cell, table->kept_columns)
-            appendStringInfo(&sql, ", tandem_kept_%d", ++number);
-        appendStringInfo(&sql, " FROM %s JOIN %s ON tandem_kept_row OPERATOR(pg_catalog.=) %s", rows_relation, kept_relation,
-                         row_number_column);
+            appendStringInfo(&sql, ", \"tandem_kept_%d \"", ++number);
+        appendStringInfo(&sql, " FROM %s JOIN %s ON \"tandem_kept_row \" OPERATOR(pg_catalog.=) %s", rows_relation, kept_relation,
+                         row_number_sql);
         appendStringInfoString(&sql, " ON CONFLICT DO NOTHING");
         table->plans.put_kept = prepare(sql.data);
     }
@@ -253,8 +252,8 @@ SPIPlanPtr put_new_plan(SourceTable *table) {
         append_target_list(&sql, table);
         appendStringInfoString(&sql, ") OVERRIDING SYSTEM VALUE SELECT ");
         append_value_list(&sql, table);
-        appendStringInfo(&sql, " FROM %s WHERE NOT EXISTS (SELECT FROM %s WHERE tandem_kept_row OPERATOR(pg_catalog.=) %s)", rows_relation,
-                         kept_relation, row_number_column);
+        appendStringInfo(&sql, " FROM %s WHERE NOT EXISTS (SELECT FROM %s WHERE \"tandem_kept_row \" OPERATOR(pg_catalog.=) %s)",
+                         rows_relation, kept_relation, row_number_sql);
         appendStringInfoString(&sql, " ON CONFLICT DO NOTHING");
         table->plans.put_new = prepare(sql.data);
     }
@@ -265,7 +264,7 @@ SPIPlanPtr missing_rows_plan(SourceTable *table) {
     if (table->plans.missing_rows == nullptr) {
         StringInfoData sql;
         initStringInfo(&sql);
-        appendStringInfo(&sql, "SELECT s.%s FROM (SELECT %s, ", row_number_column, row_number_column);
+        appendStringInfo(&sql, "SELECT s.%s FROM (SELECT %s, ", row_number_sql, row_number_sql);
         append_key_values(&sql, table);
         appendStringInfo(&sql, " FROM %s) AS s WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ", rows_relation, table->target_name);
         append_key_match(&sql, table);
