@@ -52,3 +52,24 @@ SELECT clause, tandem._translated_check(clause, '{"columns": [{"name": "a b", "i
   ARRAY[ROW('a b', 'a b', NULL, 23, -1, '{}')::tandem.mapped_column, ROW('s', 's', NULL, 25, -1, '{}')::tandem.mapped_column])
 FROM unnest(ARRAY['`a b` > 0 and `a b` <= 10.5', '`a b` in (1,2,3) or `a b` is null', '`a b` between -1 and 5', 'char_length(`s`) >= 3', '`s` = ''x''',
                   '`a b` / 2 > 1', 'json_valid(`s`)', '`nix` > 0', '`a b` % 2 = 0', '(`a b` > 1) is not null']) AS clause;
+
+-- Sequences: next values of targets.
+SELECT tandem.add_source('shop', 'old', 'shop') > 0 AS added;
+SELECT tandem.add_table('shop', 'users') IS NOT NULL AS added;
+SELECT * FROM tandem.advance_sequences();
+INSERT INTO users (id, email, first, last) VALUES (70, 'a', 'b', 'c');
+SELECT * FROM tandem._advance_sequences((SELECT table_id FROM tandem.source_table));
+SELECT * FROM tandem._advance_sequences((SELECT table_id FROM tandem.source_table), old_next => '{"id": 100}');
+SELECT * FROM tandem._advance_sequences((SELECT table_id FROM tandem.source_table), old_next => '{"id": 7}'); -- never back
+SELECT nextval(pg_get_serial_sequence('users', 'id'));
+SELECT * FROM tandem.advance_sequences('nix');
+CREATE ROLE regress_sequences;
+GRANT tandem_admin TO regress_sequences;
+SET ROLE regress_sequences;
+SELECT * FROM tandem.advance_sequences('users');
+RESET ROLE;
+SELECT has_function_privilege('public', 'tandem.advance_sequences(text)', 'EXECUTE') AS public, has_function_privilege('tandem_admin', 'tandem.advance_sequences(text)', 'EXECUTE') AS admin,
+       has_function_privilege('tandem_admin', 'tandem._sequences_follow(integer)', 'EXECUTE') AS follow;
+SELECT tandem.drop_source('shop', cascade => true);
+DROP TABLE users;
+DROP ROLE regress_sequences;

@@ -123,7 +123,7 @@ AS $$
 DECLARE
   table_name text := description ->> 'table';
 BEGIN
-  IF description ->> 'table_type' <> 'BASE TABLE' THEN
+  IF description ->> 'table_type' NOT IN ('BASE TABLE', 'SYSTEM VERSIONED') THEN
     RAISE EXCEPTION USING
       ERRCODE = 'wrong_object_type',
       MESSAGE = format('"%s" is not a table but a %s', table_name, lower(description ->> 'table_type')),

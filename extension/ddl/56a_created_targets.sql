@@ -22,8 +22,16 @@ DECLARE
 BEGIN
   IF c ->> 'image_type' LIKE 'bit(%' THEN
     RETURN format('B%L', lpad(substring(value FROM '^b''([01]+)''$'), substring(c ->> 'image_type' FROM '\d+')::integer, '0'));
-  ELSIF c ->> 'image_type' IN ('bytea', 'jsonb', 'json') THEN
-    RETURN CASE WHEN c ->> 'image_type' = 'bytea' AND value = '' AND c ->> 'data_type' <> 'binary' THEN '''''' END;
+  ELSIF c ->> 'image_type' = 'bytea' THEN
+    IF c ? 'default_hex' THEN
+      RETURN format('''\x%s''', lower(c ->> 'default_hex'));
+    END IF;
+    -- The old side shows bytes as text: those beyond ASCII not as they are, or as a question mark.
+    RETURN CASE WHEN value !~ '[^\x01-\x7e]|[?]' THEN
+      format('''\x%s''', encode(convert_to(value, 'UTF8'), 'hex')
+             || CASE WHEN c ->> 'data_type' = 'binary' THEN repeat('00', substring(c ->> 'mysql_type' FROM '\d+')::integer - length(value)) ELSE '' END) END;
+  ELSIF c ->> 'image_type' IN ('jsonb', 'json') THEN
+    RETURN NULL;
   END IF;
   EXECUTE format('SELECT quote_literal(%L::%s)', value, c ->> 'image_type') INTO literal;
   RETURN literal;
@@ -36,11 +44,20 @@ COMMENT ON FUNCTION tandem._constant_default(jsonb) IS 'constant default of an o
 CREATE FUNCTION tandem._current_default(c jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT CASE WHEN c ->> 'default' ~* '^(current_timestamp|now|localtimestamp)(\(\d?\))?$' THEN
+  SELECT CASE WHEN c ->> 'default' ~* '^(curdate|current_date)(\(\))?$' AND c ->> 'image_type' = 'date' THEN 'CURRENT_DATE'
+              WHEN c ->> 'default' ~* '^(current_timestamp|now|localtimestamp)(\(\d?\))?$' THEN
     CASE WHEN c ->> 'image_type' LIKE 'timestamptz%' THEN 'CURRENT_TIMESTAMP' WHEN c ->> 'image_type' LIKE 'timestamp%' THEN 'LOCALTIMESTAMP' END
     || substring(c ->> 'image_type' FROM '\(\d\)') END
 $$;
 COMMENT ON FUNCTION tandem._current_default(jsonb) IS 'default of an old column that takes the time of the statement, NULL if it is another';
+
+CREATE FUNCTION tandem._sequence_name(schema_name name, description jsonb, m tandem.mapped_column) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('%I.%I', schema_name, CASE WHEN to_regclass(format('%I.%I', schema_name, n.name)) IS NULL THEN n.name ELSE left(n.name, 54) || '_' || left(md5(n.name), 8) END)
+  FROM (SELECT tandem._short_name(format('%s_%s_seq', description ->> 'table', m.target)) AS name) AS n
+$$;
+COMMENT ON FUNCTION tandem._sequence_name(name, jsonb, tandem.mapped_column) IS 'name of the sequence of an AUTO_INCREMENT column that can be no identity column';
 
 CREATE FUNCTION tandem._column_default(c jsonb) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -85,7 +102,7 @@ AS $$
     (5, CASE WHEN c ->> 'extra' ILIKE '%on update%' THEN
           'column "%s" is set by ON UPDATE CURRENT_TIMESTAMP on the old side; here the application, or a BEFORE UPDATE trigger, must do it' END),
     (6, CASE WHEN c ->> 'extra' ILIKE '%auto_increment%' AND NOT tandem._is_identity(c, m.type) THEN
-          'column "%s" is AUTO_INCREMENT, but its type cannot be an identity column; make it bigint if its values allow it (tandem.census)' END),
+          'column "%s" is AUTO_INCREMENT and its type cannot be an identity column; it has a sequence as default, which ends at 9223372036854775807' END),
     (7, CASE WHEN c ->> 'image_type' = 'bytea' AND c ->> 'data_type' IN ('geometry', 'point', 'linestring', 'polygon', 'multipoint',
                'multilinestring', 'multipolygon', 'geometrycollection', 'geomcollection') THEN
           'column "%s" is spatial; here it holds four bytes of SRID and then WKB as bytea' END)
@@ -145,16 +162,43 @@ AS $$
     array_remove(
       ARRAY[CASE WHEN octet_length(description ->> 'table') > 63 THEN
               format('the name of table "%s" is longer than 63 bytes: it is called "%s"', description ->> 'table', tandem._short_name(description ->> 'table')) END,
-            CASE WHEN (description ->> 'partitioned')::boolean THEN 'the table is partitioned on the old side; here it is a plain table' END]
+            CASE WHEN (description ->> 'partitioned')::boolean THEN 'the table is partitioned on the old side; here it is a plain table' END,
+            CASE WHEN description ->> 'table_type' = 'SYSTEM VERSIONED' THEN 'the old side keeps the history of its rows; only what they are now is moved' END]
       || ARRAY(SELECT l FROM unnest(new_columns) AS m CROSS JOIN LATERAL tandem._column_losses(description, m) AS l)
       || (SELECT format('unique keys ignore the case of text on the old side: %s; in PostgreSQL ''abc'' and ''ABC'' are two values', c)
           FROM tandem._loose_keys(description) AS c WHERE c IS NOT NULL), NULL))::tandem.planned_statement
 $$;
 COMMENT ON FUNCTION tandem._plan_table(jsonb, text[], tandem.mapped_column[], jsonb, name) IS 'CREATE TABLE of a created target: columns, defaults, identity, key';
 
+-- AUTO_INCREMENT where PostgreSQL has no identity (BIGINT UNSIGNED): a sequence that belongs to the column. Its position: tandem.advance_sequences.
+CREATE FUNCTION tandem._plan_sequences(description jsonb, new_columns tandem.mapped_column[], schema_name name, target text)
+RETURNS SETOF tandem.planned_statement
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT description ->> 'table', 'sequence', s.ddl, '{}'::text[]
+  FROM unnest(new_columns) AS m
+  CROSS JOIN LATERAL tandem._described_column(description, m.source_column) AS c
+  CROSS JOIN LATERAL tandem._sequence_name(schema_name, description, m) AS sequence
+  CROSS JOIN LATERAL (VALUES (1, format('CREATE SEQUENCE %s', sequence)),
+                             (2, format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT nextval(%L)', _plan_sequences.target, m.target, sequence)),
+                             (3, format('ALTER SEQUENCE %s OWNED BY %s.%I', sequence, _plan_sequences.target, m.target))) AS s(position, ddl)
+  WHERE c ->> 'extra' ILIKE '%auto_increment%' AND NOT tandem._is_identity(c, m.type)
+  ORDER BY s.position
+$$;
+COMMENT ON FUNCTION tandem._plan_sequences(jsonb, tandem.mapped_column[], name, text) IS 'a sequence for an AUTO_INCREMENT column that can be no identity column';
+
 -- Indexes ----------------------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION tandem._index_suggestion(k jsonb, columns name[], target text) RETURNS text
+CREATE FUNCTION tandem._prefix_of(name name, length text, new_columns tandem.mapped_column[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN length IS NULL THEN quote_ident(name)
+              WHEN EXISTS (SELECT FROM unnest(new_columns) AS m WHERE m.target = name AND m.type = 'bytea'::regtype) THEN format('substr(%I, 1, %s)', name, length)
+              ELSE format('left(%I, %s)', name, length) END
+$$;
+COMMENT ON FUNCTION tandem._prefix_of(name, text, tandem.mapped_column[]) IS 'expression for the first characters or bytes of a column, or the column if no length is given';
+
+CREATE FUNCTION tandem._index_suggestion(k jsonb, columns name[], new_columns tandem.mapped_column[], target text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE
@@ -164,13 +208,16 @@ AS $$
     WHEN k ->> 'type' IN ('SPATIAL', 'RTREE') THEN 'with PostGIS a gist index over a geometry column'
     WHEN (k ->> 'prefix')::boolean THEN
       format('CREATE %sINDEX ON %s (%s)', CASE WHEN (k ->> 'unique')::boolean THEN 'UNIQUE ' ELSE '' END, target,
-             (SELECT string_agg(CASE WHEN k -> 'lengths' ->> (c.n - 1)::integer IS NULL THEN quote_ident(c.name)
-                                     ELSE format('left(%I, %s)', c.name, k -> 'lengths' ->> (c.n - 1)::integer) END, ', ' ORDER BY c.n)
+             (SELECT string_agg(tandem._prefix_of(c.name, k -> 'lengths' ->> (c.n - 1)::integer, new_columns), ', ' ORDER BY c.n)
               FROM unnest(columns) WITH ORDINALITY AS c(name, n)))
+    WHEN (k ->> 'unique')::boolean THEN
+      format('CREATE UNIQUE INDEX ON %s (%s)', target,
+             (SELECT string_agg(format(CASE WHEN m.type IN ('text'::regtype, 'bytea'::regtype) THEN 'md5(%I)' ELSE '%I' END, c.name), ', ' ORDER BY c.n)
+              FROM unnest(columns) WITH ORDINALITY AS c(name, n) JOIN unnest(new_columns) AS m ON m.target = c.name))
     ELSE format('CREATE INDEX ON %s USING hash (%I)', target, columns[1])
   END
 $$;
-COMMENT ON FUNCTION tandem._index_suggestion(jsonb, name[], text) IS 'what may serve instead of an index that is not carried';
+COMMENT ON FUNCTION tandem._index_suggestion(jsonb, name[], tandem.mapped_column[], text) IS 'what may serve instead of an index that is not carried';
 
 CREATE FUNCTION tandem._plan_index(description jsonb, k jsonb, new_columns tandem.mapped_column[], target text) RETURNS tandem.planned_statement
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -189,10 +236,11 @@ BEGIN
     WHEN longest > 650 THEN format('its columns may hold %s characters, more than fit in a B-tree entry of PostgreSQL', longest) END;
   IF reason IS NULL THEN
     planned.ddl := format('CREATE %sINDEX ON %s (%s)', CASE WHEN (k ->> 'unique')::boolean THEN 'UNIQUE ' ELSE '' END, target,
-                          (SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.n) FROM unnest(columns) WITH ORDINALITY AS c(name, n)));
+                          (SELECT string_agg(quote_ident(c.name) || CASE WHEN (k -> 'descending' -> (c.n - 1)::integer)::boolean THEN ' DESC' ELSE '' END, ', '
+                                             ORDER BY c.n) FROM unnest(columns) WITH ORDINALITY AS c(name, n)));
   ELSE
     planned.losses := ARRAY[format('index "%s" is not created: %s', k ->> 'name', reason)
-      || CASE WHEN array_position(columns, NULL) IS NULL THEN '; instead perhaps: ' || tandem._index_suggestion(k, columns, target) ELSE '' END];
+      || CASE WHEN array_position(columns, NULL) IS NULL THEN '; instead perhaps: ' || tandem._index_suggestion(k, columns, new_columns, target) ELSE '' END];
   END IF;
   RETURN planned;
 END
@@ -203,10 +251,15 @@ CREATE FUNCTION tandem._plan_indexes(description jsonb, key text[], new_columns 
 RETURNS SETOF tandem.planned_statement
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT (tandem._plan_index(description, k, new_columns, target)).*
-  FROM jsonb_array_elements(description -> 'keys') WITH ORDINALITY AS e(k, n)
-  WHERE ARRAY(SELECT jsonb_array_elements_text(k -> 'columns')) <> key OR NOT (k ->> 'unique')::boolean
-  ORDER BY n
+  (SELECT p.*
+   FROM jsonb_array_elements(description -> 'keys') WITH ORDINALITY AS e(k, n) CROSS JOIN LATERAL tandem._plan_index(description, k, new_columns, target) AS p
+   WHERE ARRAY(SELECT jsonb_array_elements_text(k -> 'columns')) <> key OR NOT (k ->> 'unique')::boolean
+   ORDER BY n)
+  UNION ALL
+  SELECT description ->> 'table', 'index', NULL,
+         ARRAY[format('%sindex "%s" is not created: it covers expressions of the old side: %s', CASE WHEN (k ->> 'unique')::boolean THEN 'unique ' ELSE '' END,
+                      k ->> 'name', k ->> 'expressions')]
+  FROM jsonb_array_elements(description -> 'expression_keys') AS k
 $$;
 COMMENT ON FUNCTION tandem._plan_indexes(jsonb, text[], tandem.mapped_column[], text) IS
   'secondary indexes of a created target; target is its name as SQL. The one place that makes them, so that they can also be made after the load';
@@ -225,6 +278,8 @@ DECLARE
   name text;
   c jsonb;
   is_number boolean;
+  -- The old side computes in wider numbers than those of the columns.
+  computes boolean := clause ~ '[`0-9)]\s*[-+*]';
 BEGIN
   FOR token IN SELECT t[1] FROM regexp_matches(clause, '(`(?:[^`]|``)*`|[0-9]+(?:\.[0-9]+)?|[A-Za-z_]+|<>|!=|<=|>=|[-+*=<>(),]|\s+|.)', 'g') AS t LOOP
     IF token ~ '^\s+$' THEN
@@ -238,6 +293,9 @@ BEGIN
         RETURN NULL;
       END IF;
       token := quote_ident(tandem._new_name(new_columns, name));
+      IF computes AND is_number THEN
+        token := format('CAST(%s AS numeric)', token);
+      END IF;
     ELSIF token ~ '^[A-Za-z_]+$' THEN
       token := upper(token);
       IF token = 'CHAR_LENGTH' THEN
@@ -250,8 +308,8 @@ BEGIN
     ELSIF token !~ '^([0-9.]+|[-+*=<>(),]|<>|<=|>=)$' THEN
       RETURN NULL;
     END IF;
-    result := result || CASE WHEN token IN ('(', ')', ',') OR previous IN ('', '(', 'char_length(') THEN '' ELSE ' ' END || token
-              || CASE token WHEN ',' THEN ' ' ELSE '' END;
+    result := result || CASE WHEN token IN (')', ',') OR token = '(' AND previous = 'char_length' OR previous IN ('', '(', 'char_length(') THEN ''
+                             ELSE ' ' END || token;
     previous := CASE WHEN token = '(' AND previous = 'char_length' THEN 'char_length(' ELSE token END;
   END LOOP;
   RETURN nullif(result, '');
@@ -329,6 +387,7 @@ DECLARE
 BEGIN
   PERFORM tandem._refuse_unfit_schema(schema_name);
   planned := tandem._plan_table(description, key, new_columns, constants, schema_name)
+             || ARRAY(SELECT p FROM tandem._plan_sequences(description, new_columns, schema_name, target) AS p)
              || ARRAY(SELECT p FROM tandem._plan_indexes(description, key, new_columns, target) AS p)
              || ARRAY(SELECT tandem._plan_check(description, k, new_columns, target) FROM jsonb_array_elements(description -> 'checks') AS k)
              || ARRAY(SELECT p FROM tandem._plan_comments(description, new_columns, target) AS p);

@@ -242,7 +242,7 @@ CREATE FUNCTION tandem._left_out(source tandem.source, description jsonb) RETURN
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE
-    WHEN description ->> 'table_type' <> 'BASE TABLE' THEN
+    WHEN description ->> 'table_type' NOT IN ('BASE TABLE', 'SYSTEM VERSIONED') THEN
       format('"%s" is a %s and is left out', description ->> 'table', lower(description ->> 'table_type'))
     WHEN EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = source.source_id AND t.name = description ->> 'table') THEN
       format('table "%s" is already added', description ->> 'table') END

@@ -93,6 +93,7 @@ Statement prune_journal = {"DELETE FROM tandem.journal WHERE finished AND applie
                            {FLOAT8OID},
                            nullptr};
 Statement prune_answers = {"DELETE FROM tandem.answer a WHERE NOT tandem._question_live(a.question_id)", 0, {}, nullptr};
+Statement follow_sequences = {"SELECT tandem._sequences_follow()", 0, {}, nullptr};
 Statement queue_pages = {"SELECT pg_catalog.pg_relation_size('tandem.queue') / 8192", 0, {}, nullptr};
 Statement lock_queue = {"LOCK TABLE tandem.queue IN ACCESS EXCLUSIVE MODE NOWAIT", 0, {}, nullptr};
 Statement any_queued = {"SELECT FROM tandem.queue LIMIT 1", 0, {}, nullptr};
@@ -109,6 +110,12 @@ void truncate_if_empty(void *) {
     finish_spi();
 }
 
+void advance_sequences(void *) {
+    connect_spi();
+    execute(&follow_sequences);
+    finish_spi();
+}
+
 void maintain() {
     begin_apply_transaction();
     Datum retention = Float8GetDatum(static_cast<double>(journal_retention));
@@ -121,6 +128,7 @@ void maintain() {
     SqlError ignored; // somebody holds the queue: next time
     if (bloated)
         (void)run_in_subtransaction(truncate_if_empty, nullptr, &ignored);
+    (void)run_in_subtransaction(advance_sequences, nullptr, &ignored); // it tells of errors itself
     commit_apply_transaction();
 }
 

@@ -2,6 +2,7 @@
 // the table's name and rows of another table are left out here.
 #include "mysql/describe.hpp"
 
+#include "core/error.hpp"
 #include "core/typemap.hpp"
 #include "mysql/sql_text.hpp"
 
@@ -36,22 +37,33 @@ bool is_generated(const std::string &extra) {
            extra.find("PERSISTENT") != std::string::npos;
 }
 
-// MariaDB 10.2.7 shows defaults as expressions: 'abc' in quotes, NULL as a word. MySQL shows the bare value.
-json default_of(const ServerVersion &version, const std::optional<std::string> &value) {
-    if (!value || (version.mariadb && version.number >= 100207 && *value == "NULL"))
-        return nullptr;
-    // JSON of PostgreSQL has no U+0000; MySQL 5.6 pads the default of a BINARY column with it.
-    if (value->find('\0') != std::string::npos)
-        return "bytes with zeros";
-    if (!version.mariadb || version.number < 100207 || value->size() < 2 || value->front() != '\'')
-        return *value;
+// MariaDB 10.2.7 shows defaults as expressions: 'abc' in quotes, with its escapes, and NULL as a word. MySQL shows the bare value.
+bool shows_literals(const ServerVersion &version) { return version.mariadb && version.number >= 100207; }
+
+// "'it''s \\ \n'" without its quotes and escapes.
+std::string unquoted(const std::string &literal) {
     std::string text;
-    for (std::size_t i = 1; i + 1 < value->size(); ++i) {
-        text.push_back((*value)[i]);
-        if ((*value)[i] == '\'' && (*value)[i + 1] == '\'')
+    for (std::size_t i = 1; i + 1 < literal.size(); ++i) {
+        char c = literal[i];
+        if (c == '\'' && literal[i + 1] == '\'') {
             ++i;
+        } else if (c == '\\' && i + 2 < literal.size()) {
+            c = literal[++i];
+            c = c == '0' ? '\0' : c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c == 'Z' ? '\x1a' : c;
+        }
+        text.push_back(c);
     }
     return text;
+}
+
+json default_of(const ServerVersion &version, const std::optional<std::string> &value, const std::string &data_type) {
+    if (!value || (shows_literals(version) && *value == "NULL"))
+        return nullptr;
+    std::string text = shows_literals(version) && value->size() >= 2 && value->front() == '\'' ? unquoted(*value) : *value;
+    if (data_type == "binary") // padded, which the type says as well
+        text.erase(text.find_last_not_of('\0') + 1);
+    // JSON of PostgreSQL has no U+0000.
+    return text.find('\0') == std::string::npos ? json(text) : json("bytes with zeros");
 }
 
 // A default that the server computes for each row. MariaDB shows constants in quotes or as numbers.
@@ -59,9 +71,9 @@ bool is_expression(const ServerVersion &version, const std::optional<std::string
                    const std::string &extra) {
     if (!value || value->empty())
         return false;
-    if (value->find('\0') != std::string::npos)
+    if (default_of(version, value, data_type) == "bytes with zeros")
         return true; // no constant that could be carried
-    if (version.mariadb && version.number >= 100207)
+    if (shows_literals(version))
         return *value != "NULL" && value->front() != '\'' && !value->starts_with("b'") && !value->starts_with("x'") &&
                value->find_first_not_of("0123456789.+-eE") != std::string::npos;
     return extra.find("DEFAULT_GENERATED") != std::string::npos ||
@@ -70,6 +82,37 @@ bool is_expression(const ServerVersion &version, const std::optional<std::string
 
 // Where information_schema has the text of generated columns.
 bool shows_generation(const ServerVersion &version) { return version.number >= (version.mariadb ? 100205 : 50706); }
+
+// information_schema shows defaults as text, which bytes need not be: the server itself says what they are. One that is NOT NULL only tells
+// through a row; of an empty table what information_schema shows must do.
+void add_defaults_of_bytes(ControlClient &client, const std::string &database, const std::string &table, json &columns) {
+    const std::string name = quote_name(database, table);
+    for (const char *from : {"(SELECT 1 AS tandem_one) tandem_row LEFT JOIN %s ON FALSE", "%s LIMIT 1"}) {
+        std::vector<json *> asked;
+        std::vector<std::string> items;
+        for (json &column : columns) {
+            if (column.at("image_type") != "bytea" || column.at("default").is_null() || column.contains("default_hex"))
+                continue;
+            asked.push_back(&column);
+            items.push_back("HEX(DEFAULT(" + name + "." + quote_name(column.at("name").get<std::string>()) + "))");
+        }
+        if (items.empty())
+            return;
+        std::string source = from;
+        source.replace(source.find("%s"), 2, name);
+        try {
+            const auto rows =
+                client.query("SELECT " + join(items, ", ") + " FROM " + source, "reading defaults of table \"" + table + "\"");
+            for (std::size_t i = 0; i < asked.size() && !rows.empty(); ++i)
+                if (rows[0].at(i)) {
+                    (*asked[i])["default_hex"] = *rows[0][i];
+                    (*asked[i])["default_expression"] = false;
+                }
+        } catch (const core::Error &) {
+            return; // no SELECT privilege yet, or a default that is no constant
+        }
+    }
+}
 
 json columns_of(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
     json columns = json::array();
@@ -92,7 +135,7 @@ json columns_of(ControlClient &client, const ServerVersion &version, const std::
                            {"nullable", row[5] == "YES"},
                            {"charset", text_or_null(row[6])},
                            {"collation", text_or_null(row[7])},
-                           {"default", default_of(version, row[8])},
+                           {"default", default_of(version, row[8], data_type)},
                            {"default_expression", is_expression(version, row[8], data_type, row[9].value_or(""))},
                            {"extra", row[9].value_or("")},
                            {"generated", is_generated(row[9].value_or(""))},
@@ -102,15 +145,22 @@ json columns_of(ControlClient &client, const ServerVersion &version, const std::
                            {"image_type", mapped.image_type.empty() ? json(nullptr) : json(mapped.image_type)},
                            {"unmappable", mapped.unmappable.empty() ? json(nullptr) : json(mapped.unmappable)}});
     }
+    add_defaults_of_bytes(client, database, table, columns);
     return columns;
 }
 
-json keys_of(ControlClient &client, const std::string &database, const std::string &table) {
+// System-versioned tables of MariaDB: the end of a row's time is part of its keys, and is the same in all rows that are current. A trigger sees another.
+bool is_row_end(const json &columns, const std::string &name) {
+    return std::any_of(columns.begin(), columns.end(),
+                       [&](const json &c) { return c.at("name") == name && c.at("generation") == "ROW END"; });
+}
+
+json keys_of(ControlClient &client, const std::string &database, const std::string &table, const json &columns) {
     json keys = json::array();
-    bool skip = false; // a key over an expression (MySQL 8) names no column
+    bool skip = false; // a key over an expression names no column: expression_keys_of
     for (const ControlRow &row :
          rows_of(client,
-                 "SELECT table_name, index_name, non_unique, seq_in_index, column_name, sub_part, nullable, index_type"
+                 "SELECT table_name, index_name, non_unique, seq_in_index, column_name, sub_part, nullable, index_type, collation"
                  " FROM information_schema.statistics WHERE " +
                      condition(database, table) + " ORDER BY index_name = 'PRIMARY' DESC, index_name, seq_in_index",
                  table)) {
@@ -123,7 +173,8 @@ json keys_of(ControlClient &client, const std::string &database, const std::stri
                             {"prefix", false},
                             {"type", row[7].value_or("")},
                             {"columns", json::array()},
-                            {"lengths", json::array()}});
+                            {"lengths", json::array()},
+                            {"descending", json::array()}});
         }
         if (skip || keys.empty())
             continue;
@@ -132,14 +183,32 @@ json keys_of(ControlClient &client, const std::string &database, const std::stri
             skip = true;
             continue;
         }
+        if (is_row_end(columns, *row[4]))
+            continue;
         json &key = keys.back();
         key["columns"].push_back(*row[4]);
         key["lengths"].push_back(number_or_null(row[5]));
+        key["descending"].push_back(row[8] == "D");
         if (row[5])
             key["prefix"] = true;
         if (row[6] == "YES")
             key["nullable"] = true;
     }
+    return keys;
+}
+
+// Keys over expressions, of MySQL 8.0.13 and later: only told, as an expression of the old side is none of the new one.
+json expression_keys_of(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
+    json keys = json::array();
+    if (version.mariadb || version.number < 80013)
+        return keys;
+    for (const ControlRow &row :
+         rows_of(client,
+                 "SELECT table_name, index_name, MIN(non_unique), GROUP_CONCAT(COALESCE(CONCAT('(', expression, ')'), column_name)"
+                 " ORDER BY seq_in_index SEPARATOR ', ') FROM information_schema.statistics WHERE " +
+                     condition(database, table) + " GROUP BY table_name, index_name HAVING COUNT(expression) > 0 ORDER BY index_name",
+                 table))
+        keys.push_back({{"name", row[1].value_or("")}, {"unique", row[2] == "0"}, {"expressions", row[3].value_or("")}});
     return keys;
 }
 
@@ -277,22 +346,28 @@ std::vector<std::string> find_tables(ControlClient &client, const std::string &d
 }
 
 json describe_table(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
+    if (!version.mariadb && version.number >= 80000) // the counter of AUTO_INCREMENT is up to a day old otherwise
+        client.execute("SET SESSION information_schema_stats_expiry = 0", "describing table \"" + table + "\"");
     const auto rows = rows_of(client,
-                              "SELECT table_name, engine, table_type, table_comment, table_rows, data_length, create_time, create_options"
+                              "SELECT table_name, engine, table_type, table_comment, table_rows, data_length, create_time, create_options,"
+                              " auto_increment"
                               " FROM information_schema.tables WHERE " +
                                   condition(database, table),
                               table);
     if (rows.empty())
         return nullptr; // dropped since it was found
     const ControlRow &row = rows[0];
+    const json columns = columns_of(client, version, database, table);
     return {{"table", table},
             {"engine", text_or_null(row[1])},
             {"table_type", row[2].value_or("")},
             {"comment", row[3].value_or("")},
             {"rows_estimate", number_or_null(row[4])},
             {"bytes_estimate", number_or_null(row[5])},
-            {"columns", columns_of(client, version, database, table)},
-            {"keys", keys_of(client, database, table)},
+            {"columns", columns},
+            {"keys", keys_of(client, database, table, columns)},
+            {"expression_keys", expression_keys_of(client, version, database, table)},
+            {"auto_increment", number_or_null(row[8])},
             {"foreign_keys", foreign_keys_of(client, database, table, false)},
             {"referenced_by", foreign_keys_of(client, database, table, true)},
             {"checks", checks_of(client, version, database, table)},
