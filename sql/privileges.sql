@@ -3,7 +3,7 @@
 \set prelude :abs_srcdir /sql/prelude.inc
 \i :prelude
 SET client_min_messages = warning;
--- Nothing for PUBLIC.
+-- Nothing for PUBLIC, but what the planner asks for a routed view.
 SELECT p.oid::regprocedure AS for_public FROM pg_proc AS p
 WHERE p.pronamespace = 'tandem'::regnamespace AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) AS a WHERE a.grantee = 0)) ORDER BY 1;
 SELECT c.oid::regclass AS for_public FROM pg_class AS c

@@ -29,8 +29,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE
     WHEN phase IN ('new_primary', 'closing', 'contracted') THEN '{new}'
-    WHEN phase = 'dual_write' THEN '{old,new_fallback_old,merge}'
-    WHEN phase IN ('ready', 'cutover') THEN '{old,new_fallback_old,merge,new}'
+    WHEN phase = 'dual_write' THEN '{old,new_fallback_old}'
+    WHEN phase IN ('ready', 'cutover') THEN '{old,new_fallback_old,new}'
     ELSE '{old}' END::text[]
 $$;
 COMMENT ON FUNCTION tandem._strategies(text) IS 'read strategies that a phase allows; the first is the one it begins with when the present one is not among them';

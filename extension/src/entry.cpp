@@ -3,6 +3,7 @@
 
 #include "guc.hpp"
 #include "launcher.hpp"
+#include "phase.hpp"
 #include "shmem.hpp"
 
 extern "C" {
@@ -38,4 +39,5 @@ extern "C" void _PG_init(void) {
     tandem::shmem_install_hooks();
     tandem::register_launcher();
     tandem::install_launcher_hooks();
+    tandem::install_planner_hook();
 }

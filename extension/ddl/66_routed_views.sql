@@ -1,0 +1,287 @@
+-- Routed views: one view over the target and the old table (through mysql_fdw) that follows the table's read strategy (docs/phases.md).
+--
+--   SELECT … FROM target           WHERE tandem._reads(17, 'new')
+--   UNION ALL
+--   SELECT … FROM foreign table    WHERE tandem._reads(17, 'old') AND (NOT tandem._reads(17, 'new_fallback_old') OR the target has no such key)
+--
+-- _reads is folded by the planner, so the branch that is not read is not in the plan, and a change of strategy makes plans invalid.
+
+CREATE TABLE tandem.routed_view (
+  view            regclass PRIMARY KEY,
+  table_id        integer NOT NULL REFERENCES tandem.source_table ON DELETE CASCADE,
+  foreign_table   regclass NOT NULL,
+  created_foreign boolean NOT NULL
+);
+COMMENT ON TABLE tandem.routed_view IS 'views made by tandem.create_routed_view; a row may outlive its view';
+COMMENT ON COLUMN tandem.routed_view.created_foreign IS 'the foreign table was created with the view and goes with it';
+SELECT pg_catalog.pg_extension_config_dump('tandem.routed_view', '');
+GRANT SELECT, INSERT, DELETE ON tandem.routed_view TO tandem_admin;
+
+CREATE FUNCTION tandem._reads(table_id integer, part text) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_reads';
+COMMENT ON FUNCTION tandem._reads(integer, text) IS
+  'whether a routed view reads a side (old, new) or reads by a strategy; folded while the view is planned, hence for everybody who reads such a view';
+
+CREATE FUNCTION tandem._forget_plans(relation regclass) RETURNS void
+LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'tandem_forget_plans';
+COMMENT ON FUNCTION tandem._forget_plans(regclass) IS 'plans that read the relation are made again from the commit on';
+
+CREATE FUNCTION tandem._reroute() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM tandem._forget_plans(t.target) FROM tandem.source_table AS t WHERE t.table_id = NEW.table_id;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem._reroute() IS 'trigger: routed views follow the strategy from the commit on, in prepared statements too';
+CREATE TRIGGER reroute AFTER UPDATE OF phase, read_strategy ON tandem.phase FOR EACH ROW EXECUTE FUNCTION tandem._reroute();
+ALTER TABLE tandem.phase ENABLE ALWAYS TRIGGER reroute;
+
+-- --- the foreign table ------------------------------------------------------------------------------------------------------------
+
+-- What mysql_fdw must do in its session so that it reads what tandem-sync reads: all characters, and times in UTC.
+CREATE FUNCTION tandem._prepare_server(server name) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  command text;
+  needed constant text := 'SET time_zone = ''+00:00'', NAMES utf8mb4';
+  alter_it text;
+BEGIN
+  SELECT o.option_value INTO command FROM pg_foreign_server AS s, pg_options_to_table(s.srvoptions) AS o
+  WHERE s.srvname = server AND o.option_name = 'init_command';
+  alter_it := format('ALTER SERVER %I OPTIONS (%s init_command %L)', server, CASE WHEN command IS NULL THEN 'ADD' ELSE 'SET' END, needed);
+  IF command ~* 'time_zone\s*=\s*''\+00:00''' AND command ~* 'names\s+''?utf8mb4' THEN
+    RETURN;
+  ELSIF command IS NULL AND (SELECT pg_has_role(current_user, s.srvowner, 'USAGE') FROM pg_foreign_server AS s WHERE s.srvname = server) THEN
+    EXECUTE alter_it;
+    RAISE NOTICE USING MESSAGE = format('foreign server "%s" now begins its sessions with: %s', server, needed),
+      DETAIL = 'Otherwise mysql_fdw reads times in the time zone of the old server, and "?" for characters beyond U+FFFF.';
+  ELSE
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('foreign server "%s" does not read the old side as it is', server),
+      DETAIL = 'Without a fixed time zone mysql_fdw reads other times, and without utf8mb4 it reads "?" for characters beyond U+FFFF.',
+      HINT = alter_it || ';';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._prepare_server(name) IS 'makes mysql_fdw read in UTC and utf8mb4, or an error that says how';
+
+CREATE FUNCTION tandem._read_as_text(c tandem.source_column) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT c.policy <> 'dead_letter' AND c.image_type ~ '^(date|timestamp)' $$;
+COMMENT ON FUNCTION tandem._read_as_text(tandem.source_column) IS
+  'whether the old column may hold dates that PostgreSQL cannot, for which a policy is declared';
+
+CREATE FUNCTION tandem._foreign_type(c tandem.source_column) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN tandem._read_as_text(c) THEN 'text'
+              WHEN c.image_type ~ '^timestamptz' THEN replace(c.image_type, 'timestamptz', 'timestamp')
+              ELSE c.image_type END ||
+         coalesce((SELECT DISTINCT format(' COLLATE %I.%I', n.nspname, l.collname)
+                   FROM tandem.target_column AS m JOIN tandem.source_table AS t USING (table_id)
+                   JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attname = m.name
+                   JOIN pg_collation AS l ON l.oid = a.attcollation JOIN pg_namespace AS n ON n.oid = l.collnamespace
+                   WHERE m.table_id = c.table_id AND m.source_column = c.name AND c.image_type = 'text' AND l.collname <> 'default' LIMIT 1), '')
+$$;
+COMMENT ON FUNCTION tandem._foreign_type(tandem.source_column) IS 'type of an old column in the foreign table, as mysql_fdw can read it';
+
+-- A value as its image would be. Times come in UTC.
+CREATE FUNCTION tandem._foreign_value(c tandem.source_column) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE
+    WHEN tandem._read_as_text(c) THEN
+      format('CASE WHEN f.%1$I ~ ''^(0000|....-00|....-..-00)'' THEN %2$s ELSE CAST(f.%1$I || %3$L AS %4$s) END', tandem._short_name(c.name),
+             CASE c.policy WHEN 'value' THEN format('CAST(%L AS %s)', c.policy_value, c.image_type) ELSE format('CAST(NULL AS %s)', c.image_type) END,
+             CASE WHEN c.image_type ~ '^timestamptz' THEN '+00' ELSE '' END, c.image_type)
+    WHEN c.image_type ~ '^timestamptz' THEN format('(f.%I AT TIME ZONE ''UTC'')', tandem._short_name(c.name))
+    ELSE format('f.%I', tandem._short_name(c.name)) END
+$$;
+COMMENT ON FUNCTION tandem._foreign_value(tandem.source_column) IS 'SQL of an old column''s value as its image holds it, from the foreign table f';
+
+CREATE FUNCTION tandem._create_foreign_table(wanted integer, schema name, new_name name) RETURNS regclass
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  t tandem.source_table;
+  s tandem.source;
+  inexact text;
+  long_names text;
+BEGIN
+  SELECT k.* INTO STRICT t FROM tandem.source_table AS k WHERE k.table_id = wanted;
+  SELECT k.* INTO STRICT s FROM tandem.source AS k WHERE k.source_id = t.source_id;
+  SELECT string_agg(format('"%s"', c.name), ', ' ORDER BY c.ordinal) INTO long_names
+  FROM tandem.source_column AS c WHERE c.table_id = wanted AND tandem._short_name(c.name) <> c.name;
+  IF long_names IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'name_too_long', MESSAGE = format('columns of the old table have names that mysql_fdw cannot read: %s', long_names),
+      DETAIL = 'A column of a foreign table has the name of the old column, and names of PostgreSQL have at most 63 bytes.';
+  END IF;
+  EXECUTE (SELECT format('CREATE FOREIGN TABLE %I.%I (%s) SERVER %I OPTIONS (dbname %L, table_name %L)', schema, new_name,
+                         string_agg(format('%I %s', c.name, tandem._foreign_type(c)), ', ' ORDER BY c.ordinal),
+                         s.server, s.database, t.name)
+           FROM tandem.source_column AS c WHERE c.table_id = wanted);
+  SELECT string_agg(format('"%s"', c.name), ', ' ORDER BY c.ordinal) INTO inexact
+  FROM tandem.source_column AS c WHERE c.table_id = wanted AND c.image_type = 'real';
+  IF inexact IS NOT NULL THEN
+    RAISE NOTICE USING
+      MESSAGE = format('mysql_fdw reads FLOAT columns of the old side with 6 digits: %s', inexact),
+      DETAIL = 'Rows that arrive through pg_tandem are exact; the same rows read from the old side through a routed view may not be.';
+  END IF;
+  RETURN format('%I.%I', schema, new_name)::regclass;
+END
+$$;
+COMMENT ON FUNCTION tandem._create_foreign_table(integer, name, name) IS 'foreign table over the old table, with types that hold what the images hold';
+
+-- --- the view ---------------------------------------------------------------------------------------------------------------------
+
+-- Columns of the target, and how each is computed from o, the old row as its image would be. NULL where only the new side knows.
+CREATE FUNCTION tandem._routed_columns(wanted integer) RETURNS TABLE (attnum smallint, name name, old_value text, generated boolean, key_position integer)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT a.attnum, a.attname,
+         CASE WHEN m.source_column IS NOT NULL AND y.typtype <> 'e' AND (l.oid IS NULL OR l.collname = 'default' OR c.image_type = 'text') THEN
+                format('CAST(o.%I AS %s)', tandem._short_name(m.source_column), format_type(a.atttypid, -1))
+              ELSE
+                format('CAST((%s) AS %s)%s', coalesce(m.expression, 'o.' || quote_ident(tandem._short_name(m.source_column)), 'NULL'), format_type(a.atttypid, -1),
+                       CASE WHEN l.oid IS NOT NULL THEN format(' COLLATE %I.%I', n.nspname, l.collname) ELSE '' END) END,
+         a.attgenerated <> '', m.key_position
+  FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type AS y ON y.oid = a.atttypid
+    LEFT JOIN pg_collation AS l ON l.oid = a.attcollation LEFT JOIN pg_namespace AS n ON n.oid = l.collnamespace
+    LEFT JOIN tandem.target_column AS m ON m.table_id = t.table_id AND m.name = a.attname
+    LEFT JOIN tandem.source_column AS c ON c.table_id = t.table_id AND c.name = m.source_column
+  WHERE t.table_id = wanted
+$$;
+COMMENT ON FUNCTION tandem._routed_columns(integer) IS 'columns of a routed view, with the SQL that computes each from an old row';
+
+CREATE FUNCTION tandem._routed_query(wanted integer, foreign_table regclass) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  t tandem.source_table;
+  new_columns text;
+  columns text;    -- of the view, from g: the old row as the target would have it
+  target_row text; -- the same without generated columns, from o: the old row as its image would be
+  old_row text;    -- from f, the foreign table
+  own_rows text;
+  same_key text;
+  old_branch text;
+BEGIN
+  SELECT k.* INTO STRICT t FROM tandem.source_table AS k WHERE k.table_id = wanted;
+  SELECT string_agg(format('n.%I', c.name), ', ' ORDER BY c.attnum),
+         string_agg(format('%s AS %I', c.old_value, c.name), ', ' ORDER BY c.attnum) FILTER (WHERE NOT c.generated),
+         string_agg(format('k.%1$I = g.%1$I', c.name), ' AND ' ORDER BY c.key_position) FILTER (WHERE c.key_position IS NOT NULL),
+         string_agg(format('n.%I = %s', c.name, c.old_value), ' AND ' ORDER BY c.key_position) FILTER (WHERE t.constants ? c.name),
+         string_agg(CASE WHEN c.generated THEN
+                      format('CAST((%s) AS %s)%s AS %I', pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, -1),
+                             (SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace
+                              WHERE l.oid = a.attcollation), c.name)
+                    ELSE format('g.%I', c.name) END, ', ' ORDER BY c.attnum)
+    INTO new_columns, target_row, same_key, own_rows, columns
+  FROM tandem._routed_columns(wanted) AS c JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum = c.attnum
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum;
+  SELECT string_agg(format('%s AS %I', tandem._foreign_value(c), tandem._short_name(c.name)), ', ' ORDER BY c.ordinal) INTO old_row
+  FROM tandem.source_column AS c WHERE c.table_id = wanted;
+  -- All conditions at one level, so that they fold to a single "false". And a look-up by subquery, not an anti-join: the planner must see that
+  -- the old side is not read without planning a scan of it.
+  old_branch := format('SELECT %s FROM (SELECT %s, (%s) AS "tandem filter" FROM (SELECT %s FROM %s AS f) AS o) AS g WHERE tandem._reads(%s, ''old'')'
+                       ' AND g."tandem filter" AND (NOT tandem._reads(%s, ''new_fallback_old'') OR (SELECT true FROM %s AS k WHERE %s) IS NULL)',
+                       columns, target_row, coalesce(t.filter, 'true'), old_row, foreign_table, wanted, wanted, t.target, same_key);
+  RETURN format('SELECT %s FROM %s AS n WHERE tandem._reads(%s, ''new'')%s UNION ALL %s', new_columns, t.target, wanted, ' AND ' || own_rows, old_branch);
+END
+$$;
+COMMENT ON FUNCTION tandem._routed_query(integer, regclass) IS 'query of a routed view';
+
+CREATE FUNCTION tandem._refuse_unfit_foreign_table(wanted integer, foreign_table regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  missing text;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_foreign_table AS f JOIN pg_foreign_server AS s ON s.oid = f.ftserver JOIN pg_foreign_data_wrapper AS w ON w.oid = s.srvfdw
+                 WHERE f.ftrelid = foreign_table AND w.fdwname = 'mysql_fdw') THEN
+    RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('%s is not a foreign table of mysql_fdw', foreign_table),
+      HINT = 'Leave it out: tandem.create_routed_view then creates one with the right types.';
+  END IF;
+  SELECT string_agg(format('"%s" %s', tandem._short_name(c.name), tandem._foreign_type(c)), ', ' ORDER BY c.ordinal) INTO missing
+  FROM tandem.source_column AS c
+  WHERE c.table_id = wanted
+    AND NOT EXISTS (SELECT FROM pg_attribute AS a
+                    WHERE a.attrelid = foreign_table AND a.attname = tandem._short_name(c.name) AND a.attnum > 0 AND NOT a.attisdropped
+                      AND a.atttypid = split_part(tandem._foreign_type(c), ' COLLATE ', 1)::regtype);
+  IF missing IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_table_definition', MESSAGE = format('foreign table %s does not read the old table as it is', foreign_table),
+      DETAIL = format('It needs columns with the old names and these types: %s.', missing),
+      HINT = 'Leave it out: tandem.create_routed_view then creates one with the right types.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_unfit_foreign_table(integer, regclass) IS 'error unless the foreign table gives what the images hold';
+
+CREATE FUNCTION tandem.create_routed_view("table" text, view text, foreign_table regclass DEFAULT NULL, view_schema name DEFAULT current_schema())
+RETURNS regclass
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+  wanted integer := tandem._table_id("table");
+  names text[] := parse_ident(view);
+  schema name := CASE WHEN cardinality(names) > 1 THEN names[1] ELSE view_schema END;
+  view_name name := names[cardinality(names)];
+  made regclass;
+  created boolean := foreign_table IS NULL;
+  only_new text;
+BEGIN
+  PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.table_id = wanted;
+  IF cardinality(names) > 2 OR schema IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_name', MESSAGE = format('"%s" does not say where the view goes', view), HINT = 'Write schema.view.';
+  ELSIF to_regclass(format('%I.%I', schema, view_name)) IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'duplicate_table', MESSAGE = format('relation "%s" already exists', view),
+      HINT = format('Remove a routed view with SELECT tandem.drop_routed_view(%L);', format('%I.%I', schema, view_name));
+  END IF;
+  PERFORM tandem._prepare_server(s.server) FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) WHERE t.table_id = wanted;
+  IF created THEN
+    foreign_table := tandem._create_foreign_table(wanted, schema, tandem._short_name(view_name || '_old'));
+  ELSE
+    PERFORM tandem._refuse_unfit_foreign_table(wanted, foreign_table);
+  END IF;
+  EXECUTE format('CREATE VIEW %I.%I AS %s', schema, view_name, tandem._routed_query(wanted, foreign_table));
+  made := format('%I.%I', schema, view_name)::regclass;
+  EXECUTE format('COMMENT ON VIEW %s IS %L', made, format('routed view of %s: reads by the table''s read strategy, see tandem.phases', tandem._table_label(wanted)));
+  DELETE FROM tandem.routed_view AS v WHERE v.view = made OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = v.view);
+  INSERT INTO tandem.routed_view (view, table_id, foreign_table, created_foreign) VALUES (made, wanted, foreign_table, created);
+  SELECT string_agg(format('"%s"', a.attname), ', ' ORDER BY a.attnum) INTO only_new
+  FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  WHERE t.table_id = wanted AND NOT EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = wanted AND m.name = a.attname);
+  IF only_new IS NOT NULL THEN
+    RAISE NOTICE USING MESSAGE = format('the old table has nothing for these columns: %s', only_new),
+      DETAIL = 'Rows that the view reads from the old side have NULL there.';
+  END IF;
+  RETURN made;
+END
+$$;
+COMMENT ON FUNCTION tandem.create_routed_view(text, text, regclass, name) IS
+  'view with the columns of the target over both sides, which reads by the table''s read strategy; the foreign table over the old table is created as view_old unless it is given';
+
+CREATE FUNCTION tandem.drop_routed_view(view regclass) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  known tandem.routed_view;
+BEGIN
+  SELECT v.* INTO known FROM tandem.routed_view AS v WHERE v.view = drop_routed_view.view;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('%s is not a routed view', view),
+      HINT = 'The table tandem.routed_view lists those that tandem.create_routed_view made.';
+  END IF;
+  EXECUTE format('DROP VIEW %s', view);
+  IF known.created_foreign AND EXISTS (SELECT FROM pg_class AS c WHERE c.oid = known.foreign_table) THEN
+    EXECUTE format('DROP FOREIGN TABLE %s', known.foreign_table);
+  END IF;
+  DELETE FROM tandem.routed_view AS v WHERE v.view = known.view;
+END
+$$;
+COMMENT ON FUNCTION tandem.drop_routed_view(regclass) IS 'drops a routed view, and the foreign table if it was created with it';
