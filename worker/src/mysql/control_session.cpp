@@ -7,6 +7,7 @@
 #include "mysql/capture_ddl.hpp"
 #include "mysql/control_client.hpp"
 #include "mysql/describe.hpp"
+#include "mysql/old_phase.hpp"
 #include "mysql/privileges.hpp"
 #include "mysql/sql_text.hpp"
 
@@ -207,6 +208,7 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
     const std::string doing = "creating the outbox of table \"" + table.name + "\"";
     client.execute(create_metadata_database(impl_->connection), "creating the metadata database on the old side");
     client.execute(create_gap_table(impl_->connection), "creating the gap table on the old side");
+    client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
 
     const std::string outbox = quote_name(impl_->connection.metadata_database, table.outbox);
     if (impl_->table_exists(impl_->connection.metadata_database, table.outbox)) {
@@ -234,6 +236,8 @@ void ControlSession::remove_capture(const core::TableConfig &table, unsigned loc
                    "dropping the outbox of table \"" + table.name + "\"");
     if (impl_->table_exists(impl_->connection.metadata_database, gap_table))
         clear_gaps(table);
+    if (impl_->table_exists(impl_->connection.metadata_database, "table_phase"))
+        client.execute(forget_phase(impl_->connection, table), "forgetting the phase of table \"" + table.name + "\"");
 }
 
 void ControlSession::clear_gaps(const core::TableConfig &table) {
