@@ -7,8 +7,8 @@ import pytest
 
 from lib.fuzz import Schema, Traffic
 
-SEEDS = [int(seed) for seed in os.environ.get("TANDEM_FUZZ_SEED", "1,4").split(",")]
-SECONDS = float(os.environ.get("TANDEM_FUZZ_SECONDS", "10"))
+SEEDS = [int(seed) for seed in os.environ.get("TANDEM_FUZZ_SEED", "3").split(",")]
+SECONDS = float(os.environ.get("TANDEM_FUZZ_SECONDS", "8"))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

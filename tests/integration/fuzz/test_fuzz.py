@@ -10,7 +10,7 @@ from lib.fuzz import Schema, Traffic
 
 ADD_ALL = False
 SEEDS = [int(seed) for seed in os.environ.get("TANDEM_FUZZ_SEED", "1,2,3").split(",")]
-SECONDS = float(os.environ.get("TANDEM_FUZZ_SECONDS", "6"))
+SECONDS = float(os.environ.get("TANDEM_FUZZ_SECONDS", "4"))
 
 
 @pytest.fixture

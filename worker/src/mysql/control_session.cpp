@@ -187,7 +187,7 @@ std::vector<nlohmann::json> ControlSession::describe(const std::vector<std::stri
     const ServerVersion version = server_version(client);
     nlohmann::json missing = nlohmann::json::array();
     for (const PrivilegeCheck &check : check_privileges(client, impl_->connection))
-        if (check.required && !check.ok)
+        if (check.required && !check.ok && std::find(missing.begin(), missing.end(), check.statement) == missing.end())
             missing.push_back(check.statement);
     std::vector<nlohmann::json> answers;
     for (const std::string &table : find_tables(client, database, tables, pattern)) {
@@ -303,7 +303,7 @@ double ControlSession::measure_capture_cost(const core::TableConfig &table) {
 std::vector<ControlSession::Grant> ControlSession::check_grants() {
     std::vector<Grant> grants;
     for (PrivilegeCheck &check : check_privileges(impl_->client, impl_->connection))
-        grants.push_back({check.statement, check.purpose, check.required, check.ok, check.error});
+        grants.push_back({check.privilege, check.statement, check.purpose, check.required, check.ok, check.error});
     return grants;
 }
 
