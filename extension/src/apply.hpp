@@ -4,6 +4,7 @@
 //   apply_batch    one batch of the queue, one transaction
 //   apply_settle   the rows of a transaction table by table: state, fate, log
 //   apply_retry    rows put aside, and the tables retry and dead_letter
+//   apply_journal  keys that were touched, for reconciliation
 //   apply_losses   values that PostgreSQL cannot hold: originals and counters
 //   apply_cascade  children that the old side changes behind the triggers' back; cascade_lookup: how they are found
 //   apply_set      merging the rows of one table, and narrowing to those that fail
@@ -54,7 +55,7 @@ constexpr std::int16_t flag_losses = 8;
 // The rows of one table in one transaction: absent keys first, then images, each in order of arrival.
 struct TableRows {
     int table_id;
-    SourceTable *table; // nullptr: not in the catalog, being dropped, or the new side is the source of truth: the rows are discarded
+    SourceTable *table; // nullptr: not in the catalog or being dropped, the rows are discarded
     bool writable;      // running, and not blocked
     Row **rows;
     int count;
@@ -89,6 +90,10 @@ void report_settled(const TableRows *tables, int count); // after the commit: co
 
 // apply_losses: after apply_rows; originals kept and losses counted in the transaction that changed the rows.
 void record_losses(TableRows *set);
+
+// apply_journal: after apply_rows, for every row of the set whatever became of it.
+void journal_keys(const TableRows *set);
+void prune_journal_keys(); // in a transaction of its own
 
 // apply_retry
 void supersede(TableRows *set);            // a later image of a key removes its retry row and dead letter

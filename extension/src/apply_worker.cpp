@@ -94,6 +94,7 @@ Statement prune_journal = {"DELETE FROM tandem.journal WHERE finished AND applie
                            nullptr};
 Statement prune_answers = {"DELETE FROM tandem.answer a WHERE NOT tandem._question_live(a.question_id)", 0, {}, nullptr};
 Statement follow_sequences = {"SELECT tandem._sequences_follow()", 0, {}, nullptr};
+Statement maintain_reconciliation = {"SELECT tandem._maintain_reconciliation()", 0, {}, nullptr};
 Statement queue_pages = {"SELECT pg_catalog.pg_relation_size('tandem.queue') / 8192", 0, {}, nullptr};
 Statement lock_queue = {"LOCK TABLE tandem.queue IN ACCESS EXCLUSIVE MODE NOWAIT", 0, {}, nullptr};
 Statement any_queued = {"SELECT FROM tandem.queue LIMIT 1", 0, {}, nullptr};
@@ -125,10 +126,17 @@ void maintain() {
     execute(&queue_pages);
     const bool bloated = result_int64(0, 1) > bloated_pages;
     finish_spi();
+    prune_journal_keys();
     SqlError ignored; // somebody holds the queue: next time
     if (bloated)
         (void)run_in_subtransaction(truncate_if_empty, nullptr, &ignored);
     (void)run_in_subtransaction(advance_sequences, nullptr, &ignored); // it tells of errors itself
+    commit_apply_transaction();
+
+    begin_apply_transaction();
+    connect_spi();
+    execute(&maintain_reconciliation);
+    finish_spi();
     commit_apply_transaction();
 }
 

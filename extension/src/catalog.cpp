@@ -322,6 +322,19 @@ SourceTable *find_table(int table_id) {
     return table;
 }
 
+SourceTable *load_table(int table_id) {
+    MemoryContext context = CurrentMemoryContext;
+    auto table = allocate<SourceTable>(context, 1);
+    connect_spi();
+    const bool found = read_source_part(table, table_id, context);
+    if (found) {
+        build_descriptors(table, context);
+        read_target_part(table, context);
+    }
+    finish_spi();
+    return found ? table : nullptr;
+}
+
 SourceTable *load_columns(int table_id) {
     MemoryContext context = CurrentMemoryContext;
     auto table = allocate<SourceTable>(context, 1);

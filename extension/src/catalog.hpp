@@ -87,6 +87,9 @@ void watch_targets();                  // once per process
 void refresh_catalog();                // forgets what is outdated; start of a transaction, outside SPI
 SourceTable *find_table(int table_id); // nullptr: not in the catalog. Needs a transaction, not SPI.
 
+// Everything but cascades, uncached, in the current context: for functions that read under their caller's snapshot. nullptr: unknown.
+SourceTable *load_table(int table_id);
+
 // Columns only, uncached, in the current context, read with the rights of the extension: for functions in ordinary backends.
 SourceTable *load_columns(int table_id);
 

@@ -25,6 +25,7 @@ int retry_backoff_max = 300 * 1000;
 int max_attempts = 8;
 int journal_retention = 3600;
 int question_timeout = 30000;
+double alarm_threshold = 0.0001;
 int max_tables = 1000;
 
 namespace {
@@ -76,6 +77,9 @@ void define_settings() {
                &journal_retention, 60, 30 * 24 * 3600, GUC_UNIT_S);
     DefineCustomIntVariable("tandem.question_timeout", "How long a function waits for an answer of the old side.", nullptr,
                             &question_timeout, question_timeout, 100, 3600 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomRealVariable("tandem.alarm_threshold", "Share of a table's rows that may differ before its alarm is raised, in percent.",
+                             "Counts confirmed discrepancies that are open.", &alarm_threshold, alarm_threshold, 0, 100, PGC_SIGHUP, 0,
+                             nullptr, nullptr, nullptr);
     DefineCustomIntVariable("tandem.max_tables", "Tables that pg_stat_tandem_tables can count, over all databases.", nullptr, &max_tables,
                             max_tables, 1, 100 * 1000, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable("tandem.debug_failpoint", "Ends or stops a process at a named step, for fault tests.",

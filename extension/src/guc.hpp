@@ -16,9 +16,10 @@ extern int apply_lock_timeout;  // ms
 extern int retry_backoff_min;   // ms
 extern int retry_backoff_max;   // ms
 extern int max_attempts;
-extern int journal_retention; // s
-extern int question_timeout;  // ms
-extern int max_tables;        // size of the shared statistics, fixed at server start
+extern int journal_retention;  // s
+extern int question_timeout;   // ms
+extern double alarm_threshold; // % of rows
+extern int max_tables;         // size of the shared statistics, fixed at server start
 
 inline std::int64_t batch_bytes_limit() { return static_cast<std::int64_t>(batch_bytes) * 1024; }
 

@@ -44,7 +44,9 @@ std::uint64_t execute_plan(SPIPlanPtr plan, const char *what, Datum *values, con
     return SPI_processed;
 }
 
-std::uint64_t execute(Statement *statement, Datum *values, const char *nulls, DestReceiver *dest) {
+namespace {
+
+SPIPlanPtr plan_of(Statement *statement) {
     if (statement->plan == nullptr) {
         SPIPlanPtr plan = SPI_prepare(statement->text, statement->parameter_count, statement->parameter_types);
         if (plan == nullptr)
@@ -52,7 +54,20 @@ std::uint64_t execute(Statement *statement, Datum *values, const char *nulls, De
         SPI_keepplan(plan);
         statement->plan = plan;
     }
-    return execute_plan(statement->plan, statement->text, values, nulls, dest);
+    return statement->plan;
+}
+
+} // namespace
+
+std::uint64_t execute(Statement *statement, Datum *values, const char *nulls, DestReceiver *dest) {
+    return execute_plan(plan_of(statement), statement->text, values, nulls, dest);
+}
+
+std::uint64_t execute_read_only(Statement *statement, Datum *values) {
+    const int code = SPI_execute_plan(plan_of(statement), values, nullptr, true, 0);
+    if (code < 0)
+        elog(ERROR, "SPI: %s in: %s", SPI_result_code_string(code), statement->text);
+    return SPI_processed;
 }
 
 Datum result_value(std::uint64_t row, int column, bool *is_null) {

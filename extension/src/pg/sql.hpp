@@ -28,6 +28,9 @@ void finish_spi();
 // Runs the statement; returns the number of rows. `nulls` as in SPI ('n' = null) or nullptr. With `dest`, rows go there instead of SPI_tuptable.
 std::uint64_t execute(Statement *statement, Datum *values = nullptr, const char *nulls = nullptr, DestReceiver *dest = nullptr);
 
+// The same under the caller's snapshot, whatever was committed since.
+std::uint64_t execute_read_only(Statement *statement, Datum *values = nullptr);
+
 // The same for a plan that the caller owns.
 std::uint64_t execute_plan(SPIPlanPtr plan, const char *what, Datum *values = nullptr, const char *nulls = nullptr,
                            DestReceiver *dest = nullptr);

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <utility>
 
 namespace tandem::commands {
 namespace {
@@ -25,17 +24,14 @@ std::string fact(const json &facts, const char *name) {
 bool check_grants(mysql::ControlSession &session) {
     bool fine = true;
     std::cout << "grants:\n";
-    std::string statement;
     for (const mysql::ControlSession::Grant &grant : session.check_grants()) {
-        if (std::exchange(statement, grant.statement) != grant.statement)
-            std::cout << "  " << grant.statement << ";\n";
-        std::cout << "    "
+        std::cout << "  "
                   << (grant.ok         ? "ok       "
                       : grant.required ? "MISSING  "
                                        : "without  ")
-                  << grant.privilege << (grant.privilege.empty() ? "" : ": ") << grant.purpose << "\n";
+                  << grant.statement << ";\n           " << grant.purpose << "\n";
         if (!grant.ok && !grant.error.empty())
-            std::cout << "             " << grant.error << "\n";
+            std::cout << "           " << grant.error << "\n";
         fine = fine && (grant.ok || !grant.required);
     }
     return fine;

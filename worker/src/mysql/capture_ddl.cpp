@@ -1,7 +1,6 @@
 #include "mysql/capture_ddl.hpp"
 
 #include "core/table_config.hpp"
-#include "mysql/old_phase.hpp"
 #include "mysql/sql_text.hpp"
 
 #include <algorithm>
@@ -56,9 +55,8 @@ std::string guarded(const core::SourceConnection &connection, const core::TableC
            "    INSERT INTO " +
            quote_name(connection.metadata_database, gap_table) + " (outbox, errno) VALUES (" + plain_literal(table.outbox) +
            ", failure);\n"
-           "  END;\n"
-           "  IF " +
-           unseen_variable(table) + " IS NULL THEN\n" + work + "  END IF;\nEND";
+           "  END;\n" +
+           work + "END";
 }
 
 } // namespace

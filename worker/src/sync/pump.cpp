@@ -25,9 +25,7 @@ Pump::Pump(std::string conninfo, postgres::SourceRow source, LeaseKeeper &leases
 }
 
 Pump::~Pump() {
-    // Before the lease: they must not touch the old side after somebody else may lead.
-    reverse_.reset();
-    capture_.reset();
+    capture_.reset(); // before the lease: it must not touch the old side after somebody else may lead
     if (lease_)
         leases_.let_go(lease_);
 }
@@ -68,7 +66,6 @@ Pump::Outcome Pump::run() {
 
     source_ = std::make_unique<mysql::SourceSession>(row_.connection);
     capture_ = std::make_unique<CaptureKeeper>(row_.connection, lease_, settings_.source_lock_timeout_ms);
-    reverse_ = std::make_unique<ReversePump>(conninfo_, leases_.holder(), row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);
     load_tables();
     const Outcome outcome = loop();

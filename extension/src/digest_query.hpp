@@ -1,0 +1,24 @@
+// Queries over the target of a compared table: columns, own rows, ranges of keys. Parts of digest_target and digest_images.
+#pragma once
+
+#include "digest.hpp"
+
+namespace tandem {
+
+struct Query {
+    StringInfoData sql;
+    int count; // of parameters
+    Oid types[2 * INDEX_MAX_KEYS + 2];
+    Datum values[2 * INDEX_MAX_KEYS + 2];
+};
+
+void begin_query(Query *query);
+int add_parameter(Query *query, Oid type, Datum value); // its number
+
+void append_columns(StringInfo out, const ComparedTable *compared);   // ", t.a, t.b"
+void append_arguments(StringInfo out, const ComparedTable *compared); // the same for tandem._digest
+void append_key_columns(StringInfo out, const SourceTable *table);    // "t.k1, t.k2", in the old key's order
+void append_from(StringInfo out, const SourceTable *table);           // " FROM … AS t WHERE …", the rows of this table only
+void append_range(Query *query, const SourceTable *table, KeyRange range);
+
+} // namespace tandem
