@@ -8,11 +8,23 @@ CREATE EXTENSION pg_tandem CASCADE;
 DROP ROLE tandem_monitor;
 CREATE EXTENSION mysql_fdw;
 
--- Objects made beforehand are not taken over.
+-- Objects made beforehand are not taken over, nor is a schema that somebody else owns; an empty one of a superuser is used.
 CREATE SCHEMA tandem;
 CREATE TABLE tandem.source (trap integer);
 CREATE EXTENSION pg_tandem;
-DROP SCHEMA tandem CASCADE;
+DROP TABLE tandem.source;
+CREATE FUNCTION tandem.format(text, name) RETURNS text LANGUAGE sql AS $$ SELECT 'caught' $$;
+CREATE EXTENSION pg_tandem;
+DROP FUNCTION tandem.format;
+CREATE ROLE regress_squatter;
+ALTER SCHEMA tandem OWNER TO regress_squatter;
+CREATE EXTENSION pg_tandem;
+ALTER SCHEMA tandem OWNER TO CURRENT_USER;
+DROP ROLE regress_squatter;
+BEGIN;
+CREATE EXTENSION pg_tandem;
+ROLLBACK;
+DROP SCHEMA tandem;
 
 -- A hostile search_path changes nothing.
 CREATE SCHEMA evil;

@@ -1,5 +1,3 @@
-\echo Use "CREATE EXTENSION pg_tandem CASCADE" to load this file. \quit
-
 -- Roles are cluster-wide, so another database may have made them already. A role of that name that can log in or has
 -- attributes was not made by us: refuse instead of handing our functions to it.
 DO $do$

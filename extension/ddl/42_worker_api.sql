@@ -57,14 +57,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
            'table_id', t.table_id, 'name', t.name, 'outbox', t.outbox, 'trigger_suffix', t.trigger_suffix,
-           'desired_state', t.desired_state, 'state', coalesce(a.state, 'registered'),
+           'desired_state', t.desired_state, 'state', coalesce(a.state, 'registered'), 'phase', p.phase,
            'backfill_done', coalesce(a.backfill_done, false), 'backfill_cursor', a.backfill_cursor,
            'key_columns', t.key_columns, 'columns', tandem._table_columns(t.table_id),
            'cascade_parents', tandem._cascade_parents(t, s.database),
            'referenced_columns', tandem._referenced_columns(t, s.database),
            'key_cascades', tandem._key_cascades(t, s.database),
            'digest', tandem._digest_config(t.table_id)) ORDER BY t.table_id), '[]')
-  FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) LEFT JOIN tandem.table_state AS a USING (table_id)
+  FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) JOIN tandem.phase AS p USING (table_id)
+    LEFT JOIN tandem.table_state AS a USING (table_id)
   WHERE t.source_id = worker_tables.source_id
 $$;
 COMMENT ON FUNCTION tandem.worker_tables(integer) IS 'configuration of all tables of a source (docs/protocol.md 5.1)';

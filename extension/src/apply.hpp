@@ -55,7 +55,7 @@ constexpr std::int16_t flag_losses = 8;
 // The rows of one table in one transaction: absent keys first, then images, each in order of arrival.
 struct TableRows {
     int table_id;
-    SourceTable *table; // nullptr: not in the catalog or being dropped, the rows are discarded
+    SourceTable *table; // nullptr: not in the catalog, being dropped, or the new side is the source of truth: the rows are discarded
     bool writable;      // running, and not blocked
     Row **rows;
     int count;

@@ -17,9 +17,11 @@ namespace {
 
 constexpr int logged_letters = 20; // per table and transaction, then a sum
 
-// A key share lock keeps the table in the catalog until we commit: our rows in retry must not outlive it.
-Statement read_state = {"SELECT t.desired_state, coalesce(s.state, 'registered') FROM tandem.source_table t "
-                        "LEFT JOIN tandem.table_state s USING (table_id) WHERE t.table_id = $1 FOR KEY SHARE OF t",
+// A key share lock keeps the table in the catalog until we commit: our rows in retry must not outlive it. The share lock on the phase
+// makes a change of the source of truth wait for us, or us see it (model D: Forward).
+Statement read_state = {"SELECT t.desired_state, coalesce(s.state, 'registered'), p.phase IN ('new_primary', 'closing', 'contracted') "
+                        "FROM tandem.source_table t JOIN tandem.phase p USING (table_id) "
+                        "LEFT JOIN tandem.table_state s USING (table_id) WHERE t.table_id = $1 FOR KEY SHARE OF t FOR SHARE OF p",
                         1,
                         {INT4OID},
                         nullptr};
@@ -48,7 +50,8 @@ void read_table_state(TableRows *set) {
     if (execute(&read_state, &id) > 0) {
         const char *desired = result_text(0, 1, CurrentMemoryContext);
         const char *state = result_text(0, 2, CurrentMemoryContext);
-        known = strcmp(desired, "dropped") != 0;
+        // Nothing of the old side counts any more once the new side is the source of truth.
+        known = strcmp(desired, "dropped") != 0 && !result_bool(0, 3);
         set->writable = strcmp(desired, "running") == 0 && strcmp(state, "blocked") != 0;
     }
     finish_spi();

@@ -70,7 +70,7 @@ class FaultScene(tandem.Scene):
         self.pg_proxy.close()
 
 
-def make_scene(request, folder, flavor, settings=None, add=True):
+def make_scene(request, folder, flavor, settings=None, add=True, schema=SCHEMA):
     number = next(_numbers)
     home = folder / f"fault{number}"
     home.mkdir()
@@ -83,7 +83,7 @@ def make_scene(request, folder, flavor, settings=None, add=True):
         pg.stop("immediate")
         old.kill()
     request.addfinalizer(end)
-    scene.create(SCHEMA)
+    scene.create(schema)
     scene.run_worker()
     scene.add_source()
     if add:
@@ -102,3 +102,9 @@ def fault_scene(request, folder, flavor):
 def fresh_fault_scene(request, folder, flavor):
     """The same before any table is added."""
     return make_scene(request, folder, flavor, add=False)
+
+
+@pytest.fixture
+def bare_fault_scene(request, folder, flavor):
+    """A source without tables: the test makes its own."""
+    return make_scene(request, folder, flavor, add=False, schema=None)

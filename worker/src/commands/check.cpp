@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <utility>
 
 namespace tandem::commands {
 namespace {
@@ -24,14 +25,17 @@ std::string fact(const json &facts, const char *name) {
 bool check_grants(mysql::ControlSession &session) {
     bool fine = true;
     std::cout << "grants:\n";
+    std::string statement;
     for (const mysql::ControlSession::Grant &grant : session.check_grants()) {
-        std::cout << "  "
+        if (std::exchange(statement, grant.statement) != grant.statement)
+            std::cout << "  " << grant.statement << ";\n";
+        std::cout << "    "
                   << (grant.ok         ? "ok       "
                       : grant.required ? "MISSING  "
                                        : "without  ")
-                  << grant.statement << ";\n           " << grant.purpose << "\n";
+                  << grant.privilege << (grant.privilege.empty() ? "" : ": ") << grant.purpose << "\n";
         if (!grant.ok && !grant.error.empty())
-            std::cout << "           " << grant.error << "\n";
+            std::cout << "             " << grant.error << "\n";
         fine = fine && (grant.ok || !grant.required);
     }
     return fine;

@@ -47,6 +47,7 @@ Column parse_column(const json &from) {
     column.image_type = from.at("image_type").get<std::string>();
     column.is_unsigned = value_or(from, "unsigned", false);
     column.nullable = value_or(from, "nullable", true);
+    column.generated = value_or(from, "generated", false);
     column.charset = optional_text(from, "charset");
     column.collation = optional_text(from, "collation");
     column.policy = parse_policy(optional_text(from, "policy"));
@@ -76,6 +77,7 @@ TableConfig parse_table_config(const json &from) {
         table.trigger_suffix = from.at("trigger_suffix").get<std::string>();
         table.desired_state = from.at("desired_state").get<std::string>();
         table.state = optional_text(from, "state");
+        table.phase = optional_text(from, "phase");
         table.backfill_done = value_or(from, "backfill_done", false);
         table.backfill_cursor = value_or(from, "backfill_cursor", std::vector<std::string>{});
         table.key_columns = from.at("key_columns").get<std::vector<std::string>>();

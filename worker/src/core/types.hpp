@@ -18,6 +18,7 @@ struct Column {
     std::string data_type;  // as in information_schema.DATA_TYPE, lower case
     bool is_unsigned = false;
     bool nullable = true;
+    bool generated = false; // the server computes it
     std::string charset;    // empty for non-text
     std::string collation;  // empty for non-text
     std::string image_type; // PostgreSQL type that carries the value, e.g. "numeric(10,2)"
@@ -42,6 +43,7 @@ struct TableConfig {
     std::string trigger_suffix;
     std::string desired_state; // registered, running, paused, dropped
     std::string state;         // table_state.state
+    std::string phase;         // docs/phases.md
     bool backfill_done = false;
     std::vector<std::string> backfill_cursor; // last applied key in text form; empty = from the start
     std::vector<std::string> key_columns;
@@ -50,6 +52,11 @@ struct TableConfig {
     std::vector<std::string> cascade_parents;    // tables whose cascades change this one
     std::vector<KeyCascade> key_cascades;
 };
+
+// Whether the rows of the old side are the right ones. Else the table is not captured, and the way is back.
+inline bool old_is_truth(const TableConfig &table) {
+    return table.phase != "new_primary" && table.phase != "closing" && table.phase != "contracted";
+}
 
 struct SourceConnection {
     int source_id = 0;

@@ -1,6 +1,7 @@
 #include "mysql/capture_ddl.hpp"
 
 #include "core/table_config.hpp"
+#include "mysql/old_phase.hpp"
 #include "mysql/sql_text.hpp"
 
 #include <algorithm>
@@ -55,8 +56,9 @@ std::string guarded(const core::SourceConnection &connection, const core::TableC
            "    INSERT INTO " +
            quote_name(connection.metadata_database, gap_table) + " (outbox, errno) VALUES (" + plain_literal(table.outbox) +
            ", failure);\n"
-           "  END;\n" +
-           work + "END";
+           "  END;\n"
+           "  IF " +
+           unseen_variable(table) + " IS NULL THEN\n" + work + "  END IF;\nEND";
 }
 
 } // namespace

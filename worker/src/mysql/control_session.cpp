@@ -7,6 +7,7 @@
 #include "mysql/capture_ddl.hpp"
 #include "mysql/control_client.hpp"
 #include "mysql/describe.hpp"
+#include "mysql/old_phase.hpp"
 #include "mysql/privileges.hpp"
 #include "mysql/sql_text.hpp"
 
@@ -186,7 +187,7 @@ std::vector<nlohmann::json> ControlSession::describe(const std::vector<std::stri
     const ServerVersion version = server_version(client);
     nlohmann::json missing = nlohmann::json::array();
     for (const PrivilegeCheck &check : check_privileges(client, impl_->connection))
-        if (check.required && !check.ok)
+        if (check.required && !check.ok && std::find(missing.begin(), missing.end(), check.statement) == missing.end())
             missing.push_back(check.statement);
     std::vector<nlohmann::json> answers;
     for (const std::string &table : find_tables(client, database, tables, pattern)) {
@@ -207,6 +208,7 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
     const std::string doing = "creating the outbox of table \"" + table.name + "\"";
     client.execute(create_metadata_database(impl_->connection), "creating the metadata database on the old side");
     client.execute(create_gap_table(impl_->connection), "creating the gap table on the old side");
+    client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
 
     const std::string outbox = quote_name(impl_->connection.metadata_database, table.outbox);
     if (impl_->table_exists(impl_->connection.metadata_database, table.outbox)) {
@@ -234,6 +236,8 @@ void ControlSession::remove_capture(const core::TableConfig &table, unsigned loc
                    "dropping the outbox of table \"" + table.name + "\"");
     if (impl_->table_exists(impl_->connection.metadata_database, gap_table))
         clear_gaps(table);
+    if (impl_->table_exists(impl_->connection.metadata_database, "table_phase"))
+        client.execute(forget_phase(impl_->connection, table), "forgetting the phase of table \"" + table.name + "\"");
 }
 
 void ControlSession::clear_gaps(const core::TableConfig &table) {
@@ -299,7 +303,7 @@ double ControlSession::measure_capture_cost(const core::TableConfig &table) {
 std::vector<ControlSession::Grant> ControlSession::check_grants() {
     std::vector<Grant> grants;
     for (PrivilegeCheck &check : check_privileges(impl_->client, impl_->connection))
-        grants.push_back({check.statement, check.purpose, check.required, check.ok, check.error});
+        grants.push_back({check.privilege, check.statement, check.purpose, check.required, check.ok, check.error});
     return grants;
 }
 

@@ -41,7 +41,8 @@ class ControlSession {
 
     // For `tandem-sync check`: GRANT statements a least-privilege user needs, and the result of trying each one.
     struct Grant {
-        std::string statement;
+        std::string privilege; // empty for a setting
+        std::string statement; // complete for its database
         std::string purpose;
         bool required = true;
         bool ok = false;

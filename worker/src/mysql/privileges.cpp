@@ -70,11 +70,19 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
         {"INSERT", true, "let the triggers (which run as this user) write the outboxes", "INSERT INTO " + metadata + " VALUES (1)"},
         {"DELETE", true, "delete events that are applied", "DELETE FROM " + metadata},
     };
+    const auto grant = [&](bool on_metadata) {
+        std::vector<std::string> all;
+        for (const Probe &probe : probes)
+            if (probe.on_metadata == on_metadata)
+                all.emplace_back(probe.privilege);
+        return "GRANT " + join(all, ", ") + " ON " + grant_target(on_metadata ? connection.metadata_database : connection.database) +
+               " TO " + user;
+    };
     std::vector<PrivilegeCheck> checks;
     for (const Probe &probe : probes) {
         PrivilegeCheck check;
-        const std::string &database = probe.on_metadata ? connection.metadata_database : connection.database;
-        check.statement = std::string("GRANT ") + probe.privilege + " ON " + grant_target(database) + " TO " + user;
+        check.privilege = probe.privilege;
+        check.statement = grant(probe.on_metadata);
         check.purpose = probe.purpose;
         std::string message;
         const unsigned code = client.probe(probe.sql, message);
@@ -95,6 +103,7 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
         checks.push_back(check);
     }
     PrivilegeCheck process;
+    process.privilege = "PROCESS";
     process.statement = "GRANT PROCESS ON *.* TO " + user;
     process.purpose = "optional: InnoDB's own number of a table, which shows at once that a table was swapped";
     process.required = false;

@@ -11,7 +11,10 @@
 namespace tandem::mysql {
 
 struct PrivilegeCheck {
-    std::string statement; // the GRANT (or SET GLOBAL) that would give it
+    std::string privilege; // "TRIGGER"; empty for a setting
+    // The GRANT (or SET GLOBAL) that gives it, together with all others that are needed on the same database: where the name has a wildcard,
+    // a GRANT of one privilege under the escaped name would hide those granted under the plain one.
+    std::string statement;
     std::string purpose;
     bool required = true;
     bool ok = false;

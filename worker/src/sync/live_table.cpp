@@ -15,6 +15,8 @@ Stage stage_of_running(const core::TableConfig &config) {
 }
 
 Stage stage_of(const core::TableConfig &config) {
+    if (!core::old_is_truth(config) && config.desired_state != "dropped")
+        return Stage::idle;
     if (config.desired_state == "running")
         return stage_of_running(config);
     if (config.desired_state == "paused")
@@ -48,6 +50,8 @@ void take_config(LiveTable &table, core::TableConfig config) {
     const bool was_paused = table.stage == Stage::paused || table.stage == Stage::idle;
     if (config.desired_state == "dropped") {
         table.stage = Stage::dropping;
+    } else if (!core::old_is_truth(config)) {
+        table.stage = Stage::idle;
     } else if (config.desired_state == "paused") {
         if (table.stage != Stage::blocked)
             table.stage = Stage::paused;

@@ -25,7 +25,9 @@ Pump::Pump(std::string conninfo, postgres::SourceRow source, LeaseKeeper &leases
 }
 
 Pump::~Pump() {
-    capture_.reset(); // before the lease: it must not touch the old side after somebody else may lead
+    // Before the lease: they must not touch the old side after somebody else may lead.
+    reverse_.reset();
+    capture_.reset();
     if (lease_)
         leases_.let_go(lease_);
 }
@@ -66,6 +68,7 @@ Pump::Outcome Pump::run() {
 
     source_ = std::make_unique<mysql::SourceSession>(row_.connection);
     capture_ = std::make_unique<CaptureKeeper>(row_.connection, lease_, settings_.source_lock_timeout_ms);
+    reverse_ = std::make_unique<ReversePump>(conninfo_, leases_.holder(), row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);
     load_tables();
     const Outcome outcome = loop();

@@ -12,6 +12,7 @@
 #include "sync/capture_keeper.hpp"
 #include "sync/lease.hpp"
 #include "sync/live_table.hpp"
+#include "sync/reverse_pump.hpp"
 #include "sync/stats.hpp"
 #include "sync/stop.hpp"
 
@@ -86,6 +87,7 @@ class Pump {
     std::unique_ptr<mysql::SourceSession> source_;
     std::shared_ptr<Lease> lease_;
     std::unique_ptr<CaptureKeeper> capture_;
+    std::unique_ptr<ReversePump> reverse_;
     postgres::Settings settings_;
     std::int64_t epoch_ = 0;
     std::int64_t batches_ = 0;

@@ -56,7 +56,8 @@ core::IdSet Pump::ids_in_flight(int table_id) const {
 
 bool Pump::everything_syncs() const {
     return std::ranges::all_of(tables_, [](const auto &entry) {
-        return entry.second.config.desired_state != "running" || (entry.second.stage == Stage::syncing && !entry.second.unreadable);
+        return entry.second.config.desired_state != "running" || !core::old_is_truth(entry.second.config) ||
+               (entry.second.stage == Stage::syncing && !entry.second.unreadable);
     });
 }
 

@@ -1,0 +1,464 @@
+#include "mysql/row_writer.hpp"
+
+#include "core/decode.hpp"
+#include "core/error.hpp"
+#include "core/key_text.hpp"
+#include "core/table_config.hpp"
+#include "mysql/client.hpp"
+#include "mysql/old_phase.hpp"
+#include "mysql/parameters.hpp"
+#include "mysql/row_reader.hpp"
+#include "mysql/sql_text.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <set>
+#include <unordered_map>
+
+namespace tandem::mysql {
+namespace {
+
+constexpr std::size_t keys_in_statement = 200;
+constexpr int tries = 5;            // of a transaction that lost a deadlock
+constexpr int first_row_error = 10; // rounds in which rows are left out before the rest is given up
+constexpr const char *relaxed_mode = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
+constexpr const char *strict_mode = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
+
+// The server refuses the value itself; without strict mode it would change it, which the reading back then tells.
+bool is_value_error(int code) {
+    return code == 1264 || code == 1265 || code == 1292 || code == 1366 || code == 1406 || code == 1411 || code == 1300;
+}
+
+bool is_conflict(int code) { return code == 1062 || code == 1586; }
+
+// Errors of one row; the others (no such table, no right …) concern them all.
+bool is_row_error(const core::Error &error) {
+    const std::string &state = error.sqlstate();
+    return error.side() == core::Side::old_side && !error.retryable() && state.substr(0, 2) != "42" && state != "28000";
+}
+
+struct Values {
+    std::vector<core::OldValue> of;
+    std::string error; // not empty: MySQL has no such value
+    std::string sqlstate;
+};
+
+Values decode_image(const core::TableConfig &table, const std::vector<core::ImageType> &types, const std::string &image,
+                    const std::vector<bool> &wanted) {
+    Values values;
+    const auto fields = core::decode::tuple(image);
+    if (!fields || fields->size() != table.columns.size()) {
+        values.error = "image does not have the columns of the table";
+        values.sqlstate = "22P03";
+        return values;
+    }
+    values.of.resize(types.size());
+    for (std::size_t i = 0; i < types.size(); ++i) {
+        if (!wanted[i])
+            continue;
+        if (const auto error = core::decode::value(values.of[i], types[i], (*fields)[i])) {
+            values.error = "column \"" + table.columns[i].name + "\": " + error->message;
+            values.sqlstate = error->sqlstate;
+            return values;
+        }
+    }
+    return values;
+}
+
+// One row on its way.
+struct Row {
+    const RowWrite *write = nullptr;
+    std::size_t position = 0;
+    std::string where; // condition on the key, in literals
+    Values values;
+    bool present = false; // on the old side, before
+    bool whole = false;   // all that the old side holds of it is in `current`
+    Values current;
+    bool written = false;
+    std::string refusal; // what strict mode said of a value
+    std::string refusal_state;
+};
+
+} // namespace
+
+struct RowWriter::Impl {
+    core::SourceConnection connection;
+    WriteOptions options;
+    Client client;
+    std::set<std::string> unseen; // suffixes for which this session is known to the triggers
+    std::map<std::string, std::unique_ptr<Statement>> statements;
+
+    Impl(const core::SourceConnection &source, WriteOptions wanted) : connection(source), options(wanted), client(source) {
+        const auto logged = client.one_row("SHOW SESSION VARIABLES LIKE 'binlog_format'", "reading settings of the old side");
+        const bool by_statement = logged.size() == 2 && logged[1] == "STATEMENT";
+        client.execute(std::string("SET SESSION TRANSACTION ISOLATION LEVEL ") + (by_statement ? "REPEATABLE READ" : "READ COMMITTED"),
+                       "setting the isolation level");
+        if (!options.check_foreign_keys)
+            client.execute("SET SESSION foreign_key_checks = 0", "leaving foreign keys to the new side");
+    }
+
+    void rollback() { client.execute("ROLLBACK", "rolling back"); }
+
+    void step_aside(const core::TableConfig &table) {
+        if (options.unseen && unseen.insert(table.trigger_suffix).second)
+            client.execute("SET " + unseen_variable(table) + " = 1", "telling the triggers who writes");
+    }
+
+    Statement &statement(const std::string &sql, const std::string &doing) {
+        if (statements.size() > 200)
+            statements.clear();
+        auto &entry = statements[sql];
+        if (!entry)
+            entry = std::make_unique<Statement>(client, sql, doing);
+        return *entry;
+    }
+
+    std::string name_of(const core::TableConfig &table) const { return quote_name(connection.database, table.name); }
+    std::string doing(const core::TableConfig &table) const { return "writing to table \"" + table.name + "\" of the old side"; }
+
+    void check_epoch(const TableWrites &writes) {
+        const auto row = client.one_row("SELECT epoch FROM " + phase_table(connection) +
+                                            " WHERE outbox = " + quote_text(writes.table->outbox) + " LOCK IN SHARE MODE",
+                                        "reading the epoch of table \"" + writes.table->name + "\"");
+        const std::uint64_t epoch = row.empty() ? 0 : std::stoull(row[0]);
+        if (epoch != writes.epoch)
+            throw core::Error(core::Side::old_side, "55000",
+                              "table \"" + writes.table->name + "\" of the old side is at epoch " + std::to_string(epoch) +
+                                  ", the rows were read at epoch " + std::to_string(writes.epoch),
+                              true, "Another writer or a change of phase came between; the rows are read again.");
+    }
+
+    // Rows of these keys as they are, locked. Rows whose key is equal only for the collation are other rows.
+    template <typename Found>
+    void read_rows(const core::TableConfig &table, std::vector<Row> &rows, std::size_t from, std::size_t to, const Found &found) {
+        const std::vector<core::Column> key = core::key_columns_of(table);
+        std::vector<core::Column> columns = table.columns;
+        columns.insert(columns.end(), key.begin(), key.end());
+        std::vector<std::string> sources, conditions;
+        for (const core::Column &column : columns)
+            sources.push_back(quote_name(column.name));
+        std::unordered_map<std::string, std::size_t> position;
+        for (std::size_t i = from; i < to; ++i) {
+            conditions.push_back("(" + rows[i].where + ")");
+            position[rows[i].write->key] = i;
+        }
+        RowReader reader(client,
+                         "SELECT " + select_list(columns, sources) + " FROM " + name_of(table) + " WHERE " + join(conditions, " OR ") +
+                             " FOR UPDATE",
+                         columns, doing(table));
+        std::string bytes;
+        while (reader.next()) {
+            bytes.clear();
+            if (reader.encode(bytes, table.columns.size(), key.size()))
+                continue;
+            const auto at = position.find(bytes);
+            if (at == position.end())
+                continue;
+            std::string image;
+            const bool bad = reader.encode_image(image, table.columns.size()).has_value();
+            found(rows[at->second], image, bad);
+        }
+    }
+
+    void insert(const core::TableConfig &table, const std::vector<bool> &wanted, const Row &row) {
+        std::vector<std::string> names, marks;
+        Parameters parameters;
+        for (std::size_t i = 0; i < table.columns.size(); ++i) {
+            if (!wanted[i])
+                continue;
+            names.push_back(quote_name(table.columns[i].name));
+            marks.emplace_back("?");
+            parameters.add(row.values.of[i]);
+        }
+        statement("INSERT INTO " + name_of(table) + " (" + join(names, ", ") + ") VALUES (" + join(marks, ", ") + ")", doing(table))
+            .execute(parameters);
+    }
+
+    // Only what differs. Times that are not written are set to themselves, or ON UPDATE CURRENT_TIMESTAMP would change them.
+    void update(const core::TableConfig &table, const std::vector<bool> &wanted, const Row &row) {
+        std::vector<std::string> assignments, own;
+        Parameters parameters;
+        for (std::size_t i = 0; i < table.columns.size(); ++i) {
+            const core::Column &column = table.columns[i];
+            const std::string name = quote_name(column.name);
+            if (wanted[i] && !(row.whole && core::same_value(row.values.of[i], row.current.of[i]))) {
+                assignments.push_back(name + " = ?");
+                parameters.add(row.values.of[i]);
+            } else if (!column.generated && (column.data_type == "timestamp" || column.data_type == "datetime")) {
+                own.push_back(name + " = " + name);
+            }
+        }
+        if (assignments.empty())
+            return;
+        assignments.insert(assignments.end(), own.begin(), own.end());
+        const std::string sql = "UPDATE " + name_of(table) + " SET " + join(assignments, ", ") + " WHERE ";
+        const std::vector<core::Column> key = core::key_columns_of(table);
+        std::vector<std::string> conditions;
+        for (const core::Column &column : key) {
+            conditions.push_back(quote_name(column.name) + " = ?");
+            parameters.add(key_value(table, column, row));
+        }
+        statement(sql + join(conditions, " AND "), doing(table)).execute(parameters);
+    }
+
+    static const core::OldValue &key_value(const core::TableConfig &table, const core::Column &column, const Row &row) {
+        for (std::size_t i = 0; i < table.columns.size(); ++i)
+            if (table.columns[i].name == column.name)
+                return row.values.of[i];
+        throw core::Error(core::Side::worker, "XX000", "key column \"" + column.name + "\" is not among the columns", false);
+    }
+
+    void erase(const core::TableConfig &table, const Row &row) {
+        client.execute("DELETE FROM " + name_of(table) + " WHERE " + row.where, doing(table));
+    }
+
+    bool differs(const std::vector<bool> &wanted, const Row &row) const {
+        if (!row.whole)
+            return true;
+        for (std::size_t i = 0; i < wanted.size(); ++i)
+            if (wanted[i] && !core::same_value(row.values.of[i], row.current.of[i]))
+                return true;
+        return false;
+    }
+
+    void write_one(const core::TableConfig &table, const std::vector<bool> &wanted, const Row &row) {
+        if (row.present)
+            update(table, wanted, row);
+        else
+            insert(table, wanted, row);
+    }
+
+    // What strict mode refuses is tried without it: some values, such as the invalid ENUM value '' or a date that is none, exist only there.
+    void write_row(const core::TableConfig &table, const std::vector<bool> &wanted, Row &row) {
+        try {
+            write_one(table, wanted, row);
+        } catch (const core::Error &error) {
+            if (!is_value_error(error.native_code))
+                throw;
+            row.refusal = error.what();
+            row.refusal_state = error.sqlstate();
+            client.execute(std::string("SET SESSION sql_mode = '") + relaxed_mode + "'", "relaxing sql_mode for a row");
+            try {
+                write_one(table, wanted, row);
+            } catch (...) {
+                client.execute(std::string("SET SESSION sql_mode = '") + strict_mode + "'", "pinning sql_mode");
+                throw;
+            }
+            client.execute(std::string("SET SESSION sql_mode = '") + strict_mode + "'", "pinning sql_mode");
+        }
+        row.written = true;
+    }
+
+    using Refuse = std::function<void(const Row &, const std::string &sqlstate, const std::string &message, bool may_pass)>;
+
+    // Unique values that move between rows: in another order they may fit; a swap only fits when both rows go first.
+    void settle_conflicts(const core::TableConfig &table, const std::vector<bool> &wanted, std::vector<Row *> waiting,
+                          const Refuse &refuse) {
+        std::string message, sqlstate;
+        for (bool progress = true; progress && !waiting.empty();) {
+            progress = false;
+            std::vector<Row *> still;
+            for (Row *row : waiting) {
+                try {
+                    write_row(table, wanted, *row);
+                    progress = true;
+                } catch (const core::Error &error) {
+                    if (!is_conflict(error.native_code))
+                        throw;
+                    message = error.what();
+                    sqlstate = error.sqlstate();
+                    still.push_back(row);
+                }
+            }
+            waiting = std::move(still);
+        }
+        const bool all_known = std::ranges::all_of(wanted, [](bool known) { return known; });
+        for (Row *row : waiting)
+            if (row->present && row->whole && all_known) {
+                erase(table, *row);
+                row->present = false;
+            }
+        for (Row *row : waiting) {
+            try {
+                write_row(table, wanted, *row);
+            } catch (const core::Error &error) {
+                if (!is_conflict(error.native_code))
+                    throw;
+                refuse(*row, error.sqlstate(), error.what(), true);
+            }
+        }
+    }
+
+    std::vector<Row> prepare(const TableWrites &writes, const std::set<std::size_t> &left_out, const std::vector<core::ImageType> &types,
+                             const std::vector<bool> &wanted, const Refuse &refuse) {
+        const core::TableConfig &table = *writes.table;
+        const std::vector<core::Column> key = core::key_columns_of(table);
+        std::vector<core::ImageType> key_types;
+        for (const core::Column &column : key)
+            key_types.push_back(core::parse_image_type(column.image_type));
+        std::vector<Row> rows;
+        for (std::size_t i = 0; i < writes.rows.size(); ++i) {
+            if (left_out.contains(i))
+                continue;
+            Row row;
+            row.write = &writes.rows[i];
+            row.position = i;
+            const std::vector<std::string> texts = core::key_to_text(row.write->key, key_types);
+            std::vector<std::string> conditions;
+            for (std::size_t k = 0; k < key.size(); ++k) {
+                const auto literal = core::mysql_literal(key[k], texts.at(k));
+                if (!literal) {
+                    refuse(row, "22003", "column \"" + key[k].name + "\" of the old side's key cannot hold this value", false);
+                    break;
+                }
+                conditions.push_back(quote_name(key[k].name) + " = " + *literal);
+            }
+            if (conditions.size() != key.size())
+                continue;
+            row.where = join(conditions, " AND ");
+            if (row.write->image) {
+                row.values = decode_image(table, types, *row.write->image, wanted);
+                if (!row.values.error.empty()) {
+                    refuse(row, row.values.sqlstate, row.values.error, false);
+                    continue;
+                }
+            }
+            rows.push_back(std::move(row));
+        }
+        return rows;
+    }
+
+    // The rows of one table in the transaction that is open. Rows that are refused make the transaction begin again without them.
+    void write_table(const TableWrites &writes, const std::set<std::size_t> &left_out, const Refuse &refuse) {
+        const core::TableConfig &table = *writes.table;
+        std::vector<core::ImageType> types;
+        std::vector<bool> wanted;
+        for (std::size_t i = 0; i < table.columns.size(); ++i) {
+            types.push_back(core::parse_image_type(table.columns[i].image_type));
+            wanted.push_back(!table.columns[i].generated && (writes.known.empty() || writes.known.at(i)));
+        }
+        step_aside(table);
+        std::vector<Row> rows = prepare(writes, left_out, types, wanted, refuse);
+        for (std::size_t from = 0; from < rows.size(); from += keys_in_statement)
+            read_rows(table, rows, from, std::min(rows.size(), from + keys_in_statement),
+                      [&](Row &row, const std::string &image, bool bad) {
+                          row.present = true;
+                          if (!bad)
+                              row.current = decode_image(table, types, image, wanted);
+                          row.whole = !bad && row.current.error.empty() && row.current.of.size() == types.size();
+                      });
+        for (Row &row : rows)
+            if (!row.write->image && row.present)
+                erase(table, row);
+        std::vector<Row *> conflicts;
+        for (Row &row : rows) {
+            if (!row.write->image || (row.present && !differs(wanted, row)))
+                continue;
+            try {
+                write_row(table, wanted, row);
+            } catch (const core::Error &error) {
+                if (is_conflict(error.native_code))
+                    conflicts.push_back(&row);
+                else if (is_row_error(error))
+                    refuse(row, error.sqlstate(), error.what(), false);
+                else
+                    throw;
+            }
+        }
+        settle_conflicts(table, wanted, conflicts, refuse);
+        verify(table, types, wanted, rows, refuse);
+    }
+
+    void verify(const core::TableConfig &table, const std::vector<core::ImageType> &types, const std::vector<bool> &wanted,
+                std::vector<Row> &all, const Refuse &refuse) {
+        std::vector<Row> rows;
+        for (Row &row : all)
+            if (row.written)
+                rows.push_back(std::move(row));
+        for (Row &row : rows)
+            row.present = false;
+        for (std::size_t from = 0; from < rows.size(); from += keys_in_statement)
+            read_rows(table, rows, from, std::min(rows.size(), from + keys_in_statement),
+                      [&](Row &row, const std::string &image, bool bad) {
+                          row.present = true;
+                          const Values now = bad ? Values{} : decode_image(table, types, image, wanted);
+                          for (std::size_t i = 0; i < types.size(); ++i) {
+                              if (!wanted[i] || (now.of.size() == types.size() && core::same_value(row.values.of[i], now.of[i])))
+                                  continue;
+                              const core::Column &column = table.columns[i];
+                              refuse(row, row.refusal.empty() ? "22000" : row.refusal_state,
+                                     !row.refusal.empty() ? row.refusal
+                                                          : "column \"" + column.name + "\" (" + column.mysql_type +
+                                                                ") of the old side would not hold " + core::describe(row.values.of[i]) +
+                                                                (now.of.size() == types.size() ? " but " + core::describe(now.of[i]) : ""),
+                                     false);
+                              return;
+                          }
+                      });
+        for (const Row &row : rows)
+            if (!row.present)
+                refuse(row, "22000",
+                       row.refusal.empty() ? "the old side does not show the row under the key it was written with" : row.refusal, false);
+    }
+
+    std::vector<RowRefusal> attempt(const std::vector<TableWrites> &tables) {
+        std::vector<RowRefusal> refusals;
+        std::vector<std::set<std::size_t>> left_out(tables.size());
+        for (int round = 0; round < first_row_error; ++round) {
+            bool refused = false;
+            client.execute("START TRANSACTION", "beginning a transaction");
+            for (const TableWrites &writes : tables)
+                check_epoch(writes);
+            for (std::size_t t = 0; t < tables.size(); ++t)
+                write_table(tables[t], left_out[t],
+                            [&](const Row &row, const std::string &sqlstate, const std::string &message, bool may_pass) {
+                                if (!left_out[t].insert(row.position).second)
+                                    return;
+                                refusals.push_back({t, row.position, sqlstate, message, may_pass});
+                                refused = true;
+                            });
+            if (!refused) {
+                client.execute("COMMIT", "committing rows on the old side");
+                return refusals;
+            }
+            rollback();
+        }
+        throw core::Error(core::Side::old_side, "54000", "rows are refused by the old side again and again", true);
+    }
+};
+
+RowWriter::RowWriter(const core::SourceConnection &connection, WriteOptions options) : impl_(std::make_unique<Impl>(connection, options)) {}
+RowWriter::~RowWriter() = default;
+RowWriter::RowWriter(RowWriter &&) noexcept = default;
+RowWriter &RowWriter::operator=(RowWriter &&) noexcept = default;
+
+std::uint64_t RowWriter::epoch(const core::TableConfig &table) {
+    const auto row =
+        impl_->client.one_row("SELECT epoch FROM " + phase_table(impl_->connection) + " WHERE outbox = " + quote_text(table.outbox),
+                              "reading the epoch of table \"" + table.name + "\"");
+    return row.empty() ? 0 : std::stoull(row[0]);
+}
+
+std::uint64_t RowWriter::bump_epoch(const core::TableConfig &table) {
+    impl_->client.execute(bump_phase_epoch(impl_->connection, table), "taking a new epoch of table \"" + table.name + "\"");
+    return epoch(table);
+}
+
+std::vector<RowRefusal> RowWriter::write(const std::vector<TableWrites> &tables) {
+    for (int attempt = 1;; ++attempt) {
+        try {
+            return impl_->attempt(tables);
+        } catch (const core::SessionLost &) {
+            throw;
+        } catch (const core::Error &error) {
+            impl_->rollback();
+            if (!error.retryable() || error.sqlstate() == "55000" || attempt == tries)
+                throw;
+        }
+    }
+}
+
+void RowWriter::ping() { impl_->client.execute("DO 0", "keeping the session alive"); }
+
+} // namespace tandem::mysql
