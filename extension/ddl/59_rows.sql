@@ -44,8 +44,14 @@ COMMENT ON FUNCTION tandem.enqueue(text, jsonb) IS
 
 CREATE FUNCTION tandem._dead_key(table_id integer, key jsonb) RETURNS bytea
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN key IS NOT NULL THEN tandem.encode_key(table_id, key) END $$;
-COMMENT ON FUNCTION tandem._dead_key(integer, jsonb) IS 'key bytes, NULL for no key';
+AS $$
+  SELECT CASE WHEN key IS NULL THEN NULL
+              WHEN jsonb_typeof(key) = 'object' AND key ->> 'bytes' ~ '^([0-9a-f]{2})*$' AND key - 'bytes' = '{}'
+                   AND NOT EXISTS (SELECT FROM tandem.source_table AS t WHERE t.table_id = _dead_key.table_id AND 'bytes' = ANY (t.key_columns)) THEN
+                decode(key ->> 'bytes', 'hex')
+              ELSE tandem.encode_key(table_id, key) END
+$$;
+COMMENT ON FUNCTION tandem._dead_key(integer, jsonb) IS 'key bytes, NULL for no key; {"bytes": "…"} is a key that PostgreSQL cannot hold, as the view dead_letters shows it';
 
 CREATE FUNCTION tandem.retry_dead_letters("table" text DEFAULT NULL, key jsonb DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -54,6 +60,7 @@ DECLARE
   wanted integer := CASE WHEN "table" IS NOT NULL THEN tandem._table_id("table") END;
   wanted_key bytea;
   asked bigint;
+  unfit bigint;
 BEGIN
   IF wanted IS NULL AND key IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a key needs its table',
@@ -64,10 +71,16 @@ BEGIN
   PERFORM tandem._request(d.table_id, d.key, 'retry of a dead letter')
   FROM tandem.dead_letter AS d JOIN tandem.source_table AS t USING (table_id)
   WHERE (wanted IS NULL OR d.table_id = wanted) AND (wanted_key IS NULL OR d.key = wanted_key)
-    AND t.desired_state IN ('running', 'paused');
+    AND t.desired_state IN ('running', 'paused') AND tandem.decode_key(d.table_id, d.key) ?& t.key_columns;
   GET DIAGNOSTICS asked = ROW_COUNT;
+  SELECT count(*) INTO unfit FROM tandem.dead_letter AS d JOIN tandem.source_table AS t USING (table_id)
+  WHERE (wanted IS NULL OR d.table_id = wanted) AND (wanted_key IS NULL OR d.key = wanted_key) AND NOT tandem.decode_key(d.table_id, d.key) ?& t.key_columns;
   IF asked > 0 THEN
     PERFORM tandem._requests_changed();
+  END IF;
+  IF unfit > 0 THEN
+    RAISE NOTICE USING MESSAGE = format('%s dead letters have keys that PostgreSQL cannot hold', unfit),
+      HINT = 'They go when their rows are mended or deleted on the old side.';
   END IF;
   RETURN asked;
 END
@@ -81,7 +94,7 @@ AS $$
 DECLARE
   wanted integer := tandem._table_id("table");
 BEGIN
-  DELETE FROM tandem.dead_letter AS d WHERE d.table_id = wanted AND d.key = tandem.encode_key(wanted, discard_dead_letter.key);
+  DELETE FROM tandem.dead_letter AS d WHERE d.table_id = wanted AND d.key = tandem._dead_key(wanted, discard_dead_letter.key);
   RETURN FOUND;
 END
 $$;
@@ -97,7 +110,7 @@ COMMENT ON VIEW tandem.dead_letters IS
 COMMENT ON COLUMN tandem.dead_letters.source IS 'source of the table';
 COMMENT ON COLUMN tandem.dead_letters."table" IS 'old table';
 COMMENT ON COLUMN tandem.dead_letters.target IS 'table of this database that lacks the change';
-COMMENT ON COLUMN tandem.dead_letters.key IS 'key of the row on the old side, as enqueue and discard_dead_letter take it';
+COMMENT ON COLUMN tandem.dead_letters.key IS 'key of the row on the old side, as enqueue and discard_dead_letter take it; one that PostgreSQL cannot hold as {"bytes": "…"}';
 COMMENT ON COLUMN tandem.dead_letters.sqlstate IS 'SQLSTATE of the error that stopped the row';
 COMMENT ON COLUMN tandem.dead_letters.message IS 'message of the error';
 COMMENT ON COLUMN tandem.dead_letters.detail IS 'detail of the error';

@@ -110,11 +110,16 @@ void bury_untranslatable(TableRows *set) {
         Row *row = set->rows[i];
         if (row->op != 'X' || row->fate != Fate::pending)
             continue;
+        if (row->image == nullptr) {
+            // Its key has no image, and the old side has no such row any more: it never was here, and what told of it is superseded.
+            row->fate = Fate::applied;
+            row->left_out = true;
+            continue;
+        }
         SqlError *error = make_error(ERRCODE_DATA_EXCEPTION, "the worker could not represent a value of the row", nullptr);
         SqlError ignored;
         Untranslatable work = {row->image, error};
-        if (row->image != nullptr)
-            (void)run_in_subtransaction(read_untranslatable, &work, &ignored);
+        (void)run_in_subtransaction(read_untranslatable, &work, &ignored);
         row->fate = Fate::dead;
         row->error = error;
     }

@@ -259,6 +259,9 @@ core::encode::Result RowReader::encode_text(std::string &out, const Slot &slot) 
     const std::string_view text = bytes_of(slot);
     if (slot.stored != 0 && core::lost_in_conversion(slot.charset, bytes_of(slots_[slot.stored]), text))
         return &no_character;
+    // Its bytes come as they are stored, and what the server let in may look like UTF-8.
+    if (slot.charset == "ascii" && std::any_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; }))
+        return &no_character;
     return core::encode::text(out, text);
 }
 

@@ -49,12 +49,22 @@ std::vector<std::string> key_names(std::size_t count, const std::string &prefix 
     return names;
 }
 
-// Stands for a key that has no image: something to show and to match an event with its row.
+// Stands for a key that has no image: something to show and to match an event with its row. No two keys have the same, and no tuple does,
+// whose first byte is the high one of its number of fields.
 std::string readable_key(const RowReader &reader, std::size_t first, std::size_t count) {
-    std::vector<std::string> parts;
-    for (std::size_t i = 0; i < count; ++i)
-        parts.push_back(reader.text(first + i));
-    return join(parts, ",");
+    std::string key;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (i > 0)
+            key += ',';
+        for (const char c : reader.text(first + i)) {
+            if (c == '\0' && key.empty())
+                key += '\\';
+            if (count > 1 && (c == ',' || c == '\\'))
+                key += '\\';
+            key += c;
+        }
+    }
+    return key;
 }
 
 // Text that PostgreSQL can hold as a cursor: valid UTF-8 without U+0000.

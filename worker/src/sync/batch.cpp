@@ -22,17 +22,13 @@ int loss_flag(std::string_view image) { return core::has_losses(image) ? core::f
 CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &table, const core::EventSet &events,
                         postgres::CopyWriter &writer) {
     CopiedTable copied;
-    std::unordered_map<std::string_view, const core::KeyEvent *> waiting; // keys whose row has not come yet
+    // Keys whose row has not come yet. A key without an image is readable text, which no tuple equals.
+    std::unordered_map<std::string_view, const core::KeyEvent *> waiting;
     waiting.reserve(events.keys.size());
     for (const core::KeyEvent &event : events.keys) {
         copied.oldest_us = std::max(copied.oldest_us, event.age_us);
         copied.removes = copied.removes || event.flags != 0;
-        if (event.key_error)
-            writer.row(table.table_id, 'X', event.flags, event.age_us, event.key,
-                       untranslatable_json(
-                           {table.key_columns.empty() ? "" : table.key_columns.front(), "22P02", "key value has no representation"}));
-        else
-            waiting.emplace(event.key, &event);
+        waiting.emplace(event.key, &event);
     }
     source.read_rows(table, events.ids, [&](std::string_view key, std::string_view image, const core::Untranslatable *bad) {
         failpoint("pump:in_copy_batch");
@@ -51,7 +47,7 @@ CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &t
             waiting.erase(found);
     });
     for (const auto &[key, event] : waiting)
-        writer.row(table.table_id, 'D', event->flags, event->age_us, key, std::nullopt);
+        writer.row(table.table_id, event->key_error ? 'X' : 'D', event->flags, event->age_us, key, std::nullopt);
     return copied;
 }
 
