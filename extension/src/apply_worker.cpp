@@ -52,8 +52,12 @@ constexpr Pin pins[] = {
     {"TimeZone", "UTC"},
     {"extra_float_digits", "1"},
     {"bytea_output", "hex"},
+    {"client_encoding", "UTF8"}, // receive and send functions convert text from and to it
     {"statement_timeout", "0"},
     {"idle_in_transaction_session_timeout", "0"},
+    {"default_transaction_isolation", "read committed"}, // the others come too late for a transaction that has its snapshot
+    {"default_transaction_read_only", "off"},
+    {"default_transaction_deferrable", "off"},
     {"transaction_isolation", "read committed"},
     {"transaction_read_only", "off"},
     {"enable_seqscan", "off"},

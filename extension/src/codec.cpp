@@ -116,8 +116,9 @@ extern "C" Datum tandem_encode_key(PG_FUNCTION_ARGS) {
     KeyValues key = key_space(table);
     const int level = pin_text_forms();
     read_key_values(table, PG_GETARG_JSONB_P(1), key.values, key.nulls);
+    bytea *bytes = encode_image(table->key_columns, table->key_count, key.values, key.nulls);
     AtEOXact_GUC(false, level);
-    PG_RETURN_BYTEA_P(encode_image(table->key_columns, table->key_count, key.values, key.nulls));
+    PG_RETURN_BYTEA_P(bytes);
 }
 
 TANDEM_FUNCTION(tandem_decode_key);

@@ -190,7 +190,8 @@ int pin_text_forms() {
                                            {"IntervalStyle", "postgres"},
                                            {"TimeZone", "UTC"},
                                            {"extra_float_digits", "1"},
-                                           {"bytea_output", "hex"}};
+                                           {"bytea_output", "hex"},
+                                           {"client_encoding", "UTF8"}};
     const int level = NewGUCNestLevel();
     for (const auto &form : forms)
         (void)set_config_option(form[0], form[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);

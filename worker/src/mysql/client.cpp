@@ -34,7 +34,16 @@ void set_tls(MYSQL *mysql, const core::SourceConnection &connection) {
 const std::vector<std::string> &session_settings() {
     // ALLOW_INVALID_DATES and no NO_ZERO_DATE: a cursor or a request may stand on a date that PostgreSQL would not hold, and reading
     // must show what is stored. Strict otherwise: a key that a column cannot hold is an error, never another key.
+    //
+    // Defaults of an administrator (my.cnf, init_connect) must not reach us: with sql_select_limit rows would look as if they were gone, without
+    // autocommit no deletion would ever be committed. Limits go first, as they hold for the statements that follow. /*M! … */ is for MariaDB only.
     static const std::vector<std::string> settings{
+        "SET SESSION /*M! max_statement_time = 0, */ /*!50708 max_execution_time = 0, */ sql_select_limit = 18446744073709551615, "
+        "sql_big_selects = 1,"
+        " sql_safe_updates = 0, sql_auto_is_null = 0, autocommit = 1, group_concat_max_len = 1048576",
+        "SET NAMES utf8mb4",
+        "SET SESSION TRANSACTION READ WRITE",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00'",
         "SET SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 10, wait_timeout = 86400, net_write_timeout = 600",
     };
