@@ -30,7 +30,7 @@ SELECT tandem.add_table('shop', 'users', 'people', '{"user_id": "id", "full_name
 SELECT tandem.add_table('shop', 'users', 'people', '["id"]');
 SELECT tandem.add_table('shop', 'users', 'people', '{"user_id": 1}');
 SELECT tandem.add_table('shop', 'users', 'people', '{"nix": "id"}');
-SELECT tandem.add_table('shop', 'users', 'people', '{"name_length": "id"}');
+SELECT tandem.add_table('shop', 'users', 'people', '{"user_id": "id", "name_length": "length(first)"}');
 SELECT tandem.add_table('shop', 'users', 'people', '{"user_id": "id", "full_name": "nix"}');
 SELECT tandem.add_table('shop', 'users', 'people', '{"user_id": "id", "full_name": "now()::text"}');
 SELECT tandem.add_table('shop', 'users', 'people', '{"user_id": "id", "full_name": "(SELECT ''x'')"}');

@@ -90,11 +90,13 @@ CREATE TABLE tandem.target_column (
   source_column text,
   expression    text,
   key_position  integer,
+  written       boolean NOT NULL DEFAULT true,
   PRIMARY KEY (table_id, name),
   CHECK ((source_column IS NULL) OPERATOR(pg_catalog.<>) (expression IS NULL))
 );
-COMMENT ON TABLE tandem.target_column IS 'how each written column of the target comes from the old columns: a plain column or an SQL expression';
+COMMENT ON TABLE tandem.target_column IS 'how each column of the target comes from the old columns: a plain column or an SQL expression';
 COMMENT ON COLUMN tandem.target_column.key_position IS 'position in the target''s unique key that apply uses, NULL for other columns';
+COMMENT ON COLUMN tandem.target_column.written IS 'false: PostgreSQL computes the column; it is compared with the old one, not written';
 
 CREATE TABLE tandem.source_fk (
   source_id       integer NOT NULL REFERENCES tandem.source ON DELETE CASCADE,

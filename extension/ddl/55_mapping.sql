@@ -65,7 +65,7 @@ DECLARE
   generated text;
 BEGIN
   SELECT string_agg(format('"%s"', e.key), ', ') FILTER (WHERE a.attname IS NULL AND NOT left_out),
-         min(e.key) FILTER (WHERE a.attgenerated <> '' AND jsonb_typeof(e.value) = 'string')
+         min(e.key) FILTER (WHERE a.attgenerated <> '' AND jsonb_typeof(e.value) = 'string' AND tandem._old_column(description, e.value #>> '{}') IS NULL)
     INTO unknown, generated
   FROM jsonb_each(columns) AS e
   -- {"legacy": null} of a target that was just created: the old column was left out.
@@ -80,7 +80,7 @@ BEGIN
     RAISE EXCEPTION USING
       ERRCODE = 'generated_always',
       MESSAGE = format('column "%s" of target %s is generated', generated, target),
-      HINT = 'PostgreSQL computes it by itself; leave it out of columns.';
+      HINT = 'PostgreSQL computes it by itself; leave it out of columns, or name the old column that it is to be compared with.';
   END IF;
 END
 $$;
@@ -91,15 +91,22 @@ CREATE FUNCTION tandem._map_columns(description jsonb, target regclass, columns 
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  a pg_attribute;
   written name;
   source_column text;
+  compared tandem.mapped_column;
 BEGIN
-  FOR written IN
-    SELECT a.attname FROM pg_attribute AS a
-    WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-    ORDER BY a.attnum
+  FOR a IN
+    SELECT t.* FROM pg_attribute AS t WHERE t.attrelid = target AND t.attnum > 0 AND NOT t.attisdropped ORDER BY t.attnum
   LOOP
-    IF columns ? written THEN
+    written := a.attname;
+    IF a.attgenerated <> '' THEN
+      compared := tandem._plain(written, tandem._old_column(description, CASE WHEN columns ? written THEN columns ->> written ELSE written END));
+      IF compared.target IS NOT NULL AND tandem._carries(compared.type, compared.typmod, a.atttypid, a.atttypmod,
+                                                          tandem._longest(description, compared.source_column)) IN ('all', 'errors') THEN
+        RETURN NEXT compared;
+      END IF;
+    ELSIF columns ? written THEN
       IF columns ->> written IS NOT NULL THEN
         RETURN NEXT tandem._mapped(description, written, columns ->> written);
       END IF;
@@ -113,7 +120,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem._map_columns(jsonb, regclass, jsonb) IS
-  'written columns of an existing target: those that columns names, the others by equal name';
+  'columns of an existing target: those that columns names, the others by equal name; also generated ones that can be compared with an old column, which are not written';
+
+CREATE FUNCTION tandem._written(target regclass, mapping tandem.mapped_column[]) RETURNS tandem.mapped_column[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT ARRAY(SELECT ROW(m.target, m.source_column, m.expression, m.type, m.typmod, m.uses)::tandem.mapped_column
+               FROM unnest(mapping) WITH ORDINALITY AS m(target, source_column, expression, type, typmod, uses, n)
+               JOIN pg_attribute AS a ON a.attrelid = _written.target AND a.attname = m.target WHERE a.attgenerated = '' ORDER BY m.n)
+$$;
+COMMENT ON FUNCTION tandem._written(regclass, tandem.mapped_column[]) IS 'those of the mapped columns that are written';
 
 CREATE FUNCTION tandem._new_columns(description jsonb, columns jsonb) RETURNS SETOF tandem.mapped_column
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp

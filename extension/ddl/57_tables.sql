@@ -104,8 +104,9 @@ BEGIN
          c ->> 'policy', c ->> 'policy_value', decode(c ->> 'policy_image', 'hex')
   FROM jsonb_array_elements(description -> 'columns') AS c;
 
-  INSERT INTO tandem.target_column (table_id, name, source_column, expression, key_position)
-  SELECT new_id, m.target, m.source_column, m.expression, array_position(target_key, m.target) FROM unnest(mapping) AS m;
+  INSERT INTO tandem.target_column (table_id, name, source_column, expression, key_position, written)
+  SELECT new_id, m.target, m.source_column, m.expression, array_position(target_key, m.target), a.attgenerated = ''
+  FROM unnest(mapping) AS m JOIN pg_attribute AS a ON a.attrelid = _store_table.target AND a.attname = m.target;
 
   PERFORM tandem._store_foreign_keys(source, description);
   RETURN new_id;
@@ -124,6 +125,7 @@ AS $$
 DECLARE
   key text[];
   mapping tandem.mapped_column[];
+  written tandem.mapped_column[];
   target_key name[];
   created boolean := false;
   target_name text := format('%I.%I', coalesce(target_schema, ''), tandem._short_name(description ->> 'table'));
@@ -150,9 +152,10 @@ BEGIN
   PERFORM tandem._refuse_unfit_target(target), tandem._refuse_unkept_constraints(target);
   PERFORM tandem._refuse_unknown_columns(description, target, columns);
   mapping := ARRAY(SELECT tandem._map_columns(description, target, columns));
-  target_key := tandem._target_key(target, key, mapping, constants);
-  PERFORM tandem._refuse_null_policies(description, target, mapping);
-  PERFORM tandem._refuse_changed_values(description, target, mapping);
+  written := tandem._written(target, mapping);
+  target_key := tandem._target_key(target, key, written, constants);
+  PERFORM tandem._refuse_null_policies(description, target, written);
+  PERFORM tandem._refuse_changed_values(description, target, written);
   PERFORM tandem._refuse_unwritten(target, mapping);
   PERFORM tandem._note_unmoved(description, target, mapping);
   PERFORM tandem._prepare_rows(target, on_existing, constants);

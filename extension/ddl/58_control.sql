@@ -23,7 +23,7 @@ CREATE FUNCTION tandem._unmapped(table_id integer, columns text[]) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT string_agg(format('"%s"', c), ', ') FROM unnest(columns) AS c
-  WHERE NOT EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = _unmapped.table_id AND m.source_column = c)
+  WHERE NOT EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = _unmapped.table_id AND m.source_column = c AND m.written)
 $$;
 COMMENT ON FUNCTION tandem._unmapped(integer, text[]) IS 'those of the old columns that no target column takes as they are';
 
@@ -93,7 +93,7 @@ COMMENT ON FUNCTION tandem._refuse_hidden_fk_columns(integer) IS 'error when the
 CREATE FUNCTION tandem._target_name(table_id integer, old_column text) RETURNS name
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _target_name.table_id AND m.source_column = old_column
+  SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _target_name.table_id AND m.source_column = old_column AND m.written
 $$;
 COMMENT ON FUNCTION tandem._target_name(integer, text) IS 'target column that takes an old column as it is';
 

@@ -85,7 +85,7 @@ AS $$
     'columns', (SELECT jsonb_object_agg(l.name, l.limits)
                 FROM (SELECT m.source_column AS name, tandem._column_limits(description, m, a) AS limits
                       FROM unnest(mapping) AS m
-                      JOIN pg_attribute AS a ON a.attrelid = _census_limits.target AND a.attname = m.target
+                      JOIN pg_attribute AS a ON a.attrelid = _census_limits.target AND a.attname = m.target AND a.attgenerated = ''
                       WHERE m.source_column IS NOT NULL) AS l
                 WHERE l.limits <> '{}'),
     'unique', (SELECT jsonb_agg(jsonb_build_object('columns', u.columns, 'folded', u.folded))
@@ -198,7 +198,7 @@ AS $$
   FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id)
   CROSS JOIN LATERAL tandem.census(s.name, t.name, t.target,
                                    (SELECT jsonb_object_agg(m.name, coalesce(m.source_column, m.expression))
-                                    FROM tandem.target_column AS m WHERE m.table_id = t.table_id)) AS n
+                                    FROM tandem.target_column AS m WHERE m.table_id = t.table_id AND m.written)) AS n
   WHERE t.table_id = tandem._table_id("table")
 $$;
 COMMENT ON FUNCTION tandem.census(text) IS 'the same for a table that is already added, with its target and mapping';

@@ -3,7 +3,7 @@
 CREATE FUNCTION tandem._taken_as_is(table_id integer, columns text[]) RETURNS name[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT ARRAY(SELECT (SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _taken_as_is.table_id AND m.source_column = c.name)
+  SELECT ARRAY(SELECT (SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _taken_as_is.table_id AND m.source_column = c.name AND m.written)
                FROM unnest(columns) WITH ORDINALITY AS c(name, n) ORDER BY c.n)
 $$;
 COMMENT ON FUNCTION tandem._taken_as_is(integer, text[]) IS 'target columns that take the old columns as they are, NULL where none does';

@@ -23,7 +23,7 @@ CREATE VIEW tandem.tables AS
   SELECT s.name AS source, t.name AS "table", t.target, t.desired_state, coalesce(a.state, 'registered') AS state, a.reason,
          coalesce(a.backfill_done, false) AS backfill_done, t.key_columns,
          (SELECT jsonb_object_agg(m.name, coalesce(m.source_column, m.expression)) FROM tandem.target_column AS m
-          WHERE m.table_id = t.table_id) AS mapping,
+          WHERE m.table_id = t.table_id AND m.written) AS mapping,
          t.created_by, t.created_at, t.table_id, t.filter, t.constants,
          (SELECT jsonb_object_agg(c.name, CASE c.policy WHEN 'value' THEN jsonb_build_object('value', c.policy_value) ELSE to_jsonb(c.policy) END)
           FROM tandem.source_column AS c WHERE c.table_id = t.table_id AND c.policy <> 'dead_letter') AS policies

@@ -41,8 +41,8 @@ Statement read_columns = {"SELECT name, image_type, tandem._column_name(name) FR
                           1,
                           {INT4OID},
                           nullptr};
-Statement read_targets = {"SELECT name, source_column, expression, key_position FROM tandem.target_column "
-                          "WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY key_position NULLS LAST, name",
+Statement read_targets = {"SELECT name, source_column, expression, key_position, written FROM tandem.target_column "
+                          "WHERE table_id OPERATOR(pg_catalog.=) $1 ORDER BY written DESC, key_position NULLS LAST, name",
                           1,
                           {INT4OID},
                           nullptr};
@@ -174,11 +174,13 @@ void read_target_part(SourceTable *table, MemoryContext context) {
         context, quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)));
     TupleDesc desc = RelationGetDescr(relation);
 
-    table->target_count = static_cast<int>(execute(&read_targets, &id));
-    table->targets = allocate<TargetColumn>(context, table->target_count);
-    table->target_key = allocate<TargetColumn *>(context, table->target_count);
-    for (int i = 0; i < table->target_count; i++) {
+    table->compared_count = static_cast<int>(execute(&read_targets, &id));
+    table->targets = allocate<TargetColumn>(context, table->compared_count);
+    table->target_key = allocate<TargetColumn *>(context, table->compared_count);
+    for (int i = 0; i < table->compared_count; i++) {
         TargetColumn *column = &table->targets[i];
+        if (result_bool(i, 5))
+            table->target_count = i + 1;
         column->name = result_text(i, 1, context);
         const char *source = result_text(i, 2, context);
         column->expression = result_text(i, 3, context);

@@ -66,7 +66,8 @@ struct SourceTable {
     TupleDesc row_desc;        // of tandem_rows: all old columns, then the row's number
     TupleDesc key_desc;        // of tandem_keys: the key columns
 
-    int target_count;
+    int target_count;   // columns that are written
+    int compared_count; // with those that PostgreSQL computes, which are behind the others
     TargetColumn *targets;
     int target_key_count;
     TargetColumn **target_key; // in order of key_position

@@ -119,10 +119,10 @@ ComparedTable *open_compared(int table_id) {
         ereport(ERROR, (errcode(table->refusal_code), errmsg_internal("%s", table->refusal),
                         table->refusal_hint != nullptr ? errhint("%s", table->refusal_hint) : 0));
     compared->table = table;
-    compared->columns = static_cast<TargetColumn **>(palloc(sizeof(TargetColumn *) * static_cast<Size>(Max(table->target_count, 1))));
-    compared->canonical = static_cast<Canonical *>(palloc(sizeof(Canonical) * static_cast<Size>(Max(table->target_count, 1))));
-    compared->typmods = static_cast<std::int32_t *>(palloc(sizeof(std::int32_t) * static_cast<Size>(Max(table->target_count, 1))));
-    for (int i = 0; i < table->target_count; i++) {
+    compared->columns = static_cast<TargetColumn **>(palloc(sizeof(TargetColumn *) * static_cast<Size>(Max(table->compared_count, 1))));
+    compared->canonical = static_cast<Canonical *>(palloc(sizeof(Canonical) * static_cast<Size>(Max(table->compared_count, 1))));
+    compared->typmods = static_cast<std::int32_t *>(palloc(sizeof(std::int32_t) * static_cast<Size>(Max(table->compared_count, 1))));
+    for (int i = 0; i < table->compared_count; i++) {
         TargetColumn *column = &table->targets[i];
         if (is_constant(column) && column->image_equal)
             continue;
