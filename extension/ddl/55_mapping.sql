@@ -41,6 +41,47 @@ $$;
 COMMENT ON FUNCTION tandem._mapped(jsonb, name, text) IS
   'a target column as "columns" asks for it: the name of an old column, or else an expression';
 
+-- PostGIS --------------------------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tandem._geometry_type() RETURNS oid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT t.oid FROM pg_extension AS e JOIN pg_type AS t ON t.typnamespace = e.extnamespace AND t.typname = 'geometry' WHERE e.extname = 'postgis'
+$$;
+COMMENT ON FUNCTION tandem._geometry_type() IS 'type geometry of PostGIS, NULL where it is not installed';
+
+CREATE FUNCTION tandem._as_geometry(c jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  -- PostGIS would give an SRID above 998999 another number. Four bytes are no WKB: such a row is a dead letter.
+  SELECT format('CAST(CASE WHEN get_byte(%1$I, 4) < 32 OR get_byte(%1$I, 8) = 0 AND get_byte(%1$I, 7) < 15 THEN %1$I ELSE substr(%1$I, 1, 4) END AS %2$s)',
+                tandem._column_name(c ->> 'name'), format('%I.%I', n.nspname, t.typname))
+  FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+  WHERE t.oid = tandem._geometry_type() AND c ->> 'image_type' = 'bytea'
+    AND c ->> 'data_type' IN ('geometry', 'point', 'linestring', 'polygon', 'multipoint', 'multilinestring', 'multipolygon', 'geometrycollection', 'geomcollection')
+$$;
+COMMENT ON FUNCTION tandem._as_geometry(jsonb) IS 'expression that makes a geometry of PostGIS of a spatial old column; NULL for other columns, or without PostGIS';
+
+CREATE FUNCTION tandem._spatial_source(description jsonb, m tandem.mapped_column) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT c ->> 'name' FROM jsonb_array_elements(description -> 'columns') AS c
+  WHERE m.source_column IS NULL AND m.type = tandem._geometry_type() AND m.uses = ARRAY[tandem._column_name(c ->> 'name')::text] AND tandem._as_geometry(c) IS NOT NULL
+$$;
+COMMENT ON FUNCTION tandem._spatial_source(jsonb, tandem.mapped_column) IS 'spatial old column that a geometry column of the target takes, NULL if it is something else';
+
+CREATE FUNCTION tandem._taken(description jsonb, target name, source_column text, type oid) RETURNS tandem.mapped_column
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  expression text := CASE WHEN type = tandem._geometry_type() THEN
+    (SELECT tandem._as_geometry(c) FROM jsonb_array_elements(description -> 'columns') AS c WHERE c ->> 'name' = source_column) END;
+BEGIN
+  RETURN CASE WHEN expression IS NULL THEN tandem._plain(target, source_column) ELSE tandem._mapped(description, target, expression) END;
+END
+$$;
+COMMENT ON FUNCTION tandem._taken(jsonb, name, text, oid) IS 'a target column of a type that takes an old column: as it is, or a spatial one as a geometry of PostGIS';
+
 CREATE FUNCTION tandem._refuse_malformed_columns(columns jsonb) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -108,12 +149,14 @@ BEGIN
       END IF;
     ELSIF columns ? written THEN
       IF columns ->> written IS NOT NULL THEN
-        RETURN NEXT tandem._mapped(description, written, columns ->> written);
+        source_column := tandem._old_column(description, columns ->> written);
+        RETURN NEXT CASE WHEN source_column IS NULL THEN tandem._mapped(description, written, columns ->> written)
+                         ELSE tandem._taken(description, written, source_column, a.atttypid) END;
       END IF;
     ELSE
       source_column := tandem._old_column(description, written);
       IF source_column IS NOT NULL THEN
-        RETURN NEXT tandem._plain(written, source_column);
+        RETURN NEXT tandem._taken(description, written, source_column, a.atttypid);
       END IF;
     END IF;
   END LOOP;
@@ -147,7 +190,8 @@ BEGIN
         RETURN NEXT tandem._mapped(description, short, columns ->> short);
       END IF;
     ELSE
-      RETURN NEXT tandem._plain(coalesce(renamed, short), old_column);
+      -- A spatial column is a geometry where PostGIS is installed.
+      RETURN NEXT tandem._taken(description, coalesce(renamed, short), old_column, tandem._geometry_type());
     END IF;
   END LOOP;
   -- What is left of columns: values that are new, or a second copy of an old column.

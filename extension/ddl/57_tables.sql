@@ -108,6 +108,13 @@ BEGIN
   SELECT new_id, m.target, m.source_column, m.expression, array_position(target_key, m.target), a.attgenerated = ''
   FROM unnest(mapping) AS m JOIN pg_attribute AS a ON a.attrelid = _store_table.target AND a.attname = m.target;
 
+  -- The way back of a geometry is known.
+  INSERT INTO tandem.reverse_column (table_id, name, expression)
+  SELECT new_id, tandem._spatial_source(description, m), format('(%I.st_asewkb(t.%I))', n.nspname, m.target)
+  FROM unnest(mapping) AS m JOIN pg_type AS y ON y.oid = m.type JOIN pg_namespace AS n ON n.oid = y.typnamespace
+  WHERE tandem._spatial_source(description, m) IS NOT NULL
+  ON CONFLICT DO NOTHING;
+
   PERFORM tandem._store_foreign_keys(source, description);
   RETURN new_id;
 END

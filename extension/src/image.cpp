@@ -186,12 +186,8 @@ char *key_as_json(const bytea *key, ImageColumn *const *columns, int count) {
 }
 
 int pin_text_forms() {
-    static const char *const forms[][2] = {{"DateStyle", "ISO, YMD"},
-                                           {"IntervalStyle", "postgres"},
-                                           {"TimeZone", "UTC"},
-                                           {"extra_float_digits", "1"},
-                                           {"bytea_output", "hex"},
-                                           {"client_encoding", "UTF8"}};
+    static const char *const forms[][2] = {{"DateStyle", "ISO, YMD"},   {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+                                           {"extra_float_digits", "1"}, {"bytea_output", "hex"},       {"client_encoding", "UTF8"}};
     const int level = NewGUCNestLevel();
     for (const auto &form : forms)
         (void)set_config_option(form[0], form[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);

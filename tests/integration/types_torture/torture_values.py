@@ -122,10 +122,10 @@ BYTES = {
     "bl": ("BLOB", [(f"X'{ALL_BYTES}'", "\\x" + ALL_BYTES), ("'\\\\x41'", "\\x5c783431")]),
     "medium": ("MEDIUMBLOB", [(f"REPEAT(X'{ALL_BYTES}', 300)", "\\x" + ALL_BYTES * 300)]),
     "longest": ("LONGBLOB", [(f"REPEAT(X'{ALL_BYTES}', 4000)", "\\x" + ALL_BYTES * 4000)]),
-    # Four bytes of SRID, then WKB, little endian as stored: a point (1 2) without SRID, one with SRID 4326.
-    "point": ("POINT", [("GeomFromText('POINT(1 2)')", "\\x00000000" "0101000000" "000000000000f03f" "0000000000000040"),
-                        ("GeomFromText('POINT(-1 0.5)', 4326)", "\\xe6100000" "0101000000" "000000000000f0bf" "000000000000e03f")]),
-    "geometry": ("GEOMETRY", [("GeomFromText('LINESTRING(0 0,1 1)')", "\\x00000000" "0102000000" "02000000" + "00" * 16 + "000000000000f03f" * 2)]),
+    # WKB, little endian as stored: a point (1 2) without SRID; with SRID 4326 EWKB, the type with the flag 0x20000000 and the SRID behind it.
+    "point": ("POINT", [("GeomFromText('POINT(1 2)')", "\\x0101000000" "000000000000f03f" "0000000000000040"),
+                        ("GeomFromText('POINT(-1 0.5)', 4326)", "\\x0101000020" "e6100000" "000000000000f0bf" "000000000000e03f")]),
+    "geometry": ("GEOMETRY", [("GeomFromText('LINESTRING(0 0,1 1)')", "\\x0102000000" "02000000" + "00" * 16 + "000000000000f03f" * 2)]),
 }
 
 MARIADB_TIMES = {

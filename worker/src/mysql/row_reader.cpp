@@ -1,6 +1,7 @@
 #include "mysql/row_reader.hpp"
 
 #include "core/error.hpp"
+#include "core/geometry.hpp"
 #include "core/key_text.hpp"
 #include "core/text_reading.hpp"
 #include "mysql/errors.hpp"
@@ -35,6 +36,8 @@ core::CivilTime civil(const MYSQL_TIME &time) {
 constexpr core::ValueError wrong_type{"XX000", "value fetched in a form that does not fit its image type", nullptr};
 constexpr core::ValueError row_too_long{"54000", "row is longer than the 1 GB that PostgreSQL can hold", nullptr};
 constexpr core::ValueError no_character{"22021", "text contains bytes that are no characters of its character set", "invalid bytes"};
+
+constexpr core::ValueError no_geometry{"22P03", "bytes that are no geometry", nullptr};
 
 constexpr char bad_text_mark = '\xff'; // before the bytes of text that has no UTF-8 form, see core::mysql_literal
 
@@ -87,6 +90,7 @@ RowReader::RowReader(Client &client, const std::string &sql, const std::vector<c
         slot.column = column.name;
         slot.type = core::parse_image_type(column.image_type);
         slot.charset = column.charset;
+        slot.spatial = core::is_spatial(type);
         slot.policy = column.policy;
         slot.policy_image = column.policy_image;
         slot.is_unsigned = column.is_unsigned;
@@ -240,7 +244,7 @@ core::encode::Result RowReader::encode_field(std::string &out, const Slot &slot)
     case Kind::bit:
         return encode::bit(out, bytes, slot.type.a);
     case Kind::bytea:
-        return encode::bytea(out, bytes);
+        return slot.spatial ? encode_geometry(out, bytes) : encode::bytea(out, bytes);
     case Kind::jsonb:
         return encode::jsonb(out, bytes);
     case Kind::uuid:
@@ -263,6 +267,11 @@ core::encode::Result RowReader::encode_text(std::string &out, const Slot &slot) 
     if (slot.charset == "ascii" && std::any_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; }))
         return &no_character;
     return core::encode::text(out, text);
+}
+
+core::encode::Result RowReader::encode_geometry(std::string &out, std::string_view stored) const {
+    const auto ewkb = core::ewkb_of_stored(stored);
+    return ewkb ? core::encode::bytea(out, *ewkb) : &no_geometry;
 }
 
 core::Untranslatable RowReader::refusal(std::size_t field, const core::ValueError &error) const {

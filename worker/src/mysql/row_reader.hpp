@@ -41,6 +41,7 @@ class RowReader {
         std::string column;
         core::ImageType type;
         std::string charset;
+        bool spatial = false;
         core::Policy policy = core::Policy::dead_letter;
         std::string policy_image;
         std::size_t stored = 0; // slot of the bytes as stored, 0: this one
@@ -64,6 +65,7 @@ class RowReader {
     void add_stored_bytes(std::size_t of, const core::Column &column);
     core::encode::Result encode_field(std::string &out, const Slot &slot) const;
     core::encode::Result encode_text(std::string &out, const Slot &slot) const;
+    core::encode::Result encode_geometry(std::string &out, std::string_view stored) const;
     std::string_view bytes_of(const Slot &slot) const { return {slot.bytes.data(), slot.length}; }
     std::string original_bytes(std::size_t field) const;
     core::Untranslatable refusal(std::size_t field, const core::ValueError &error) const;

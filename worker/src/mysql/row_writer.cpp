@@ -1,5 +1,6 @@
 #include "mysql/row_writer.hpp"
 
+#include "core/geometry.hpp"
 #include "core/decode.hpp"
 #include "core/error.hpp"
 #include "core/key_text.hpp"
@@ -62,6 +63,15 @@ Values decode_image(const core::TableConfig &table, const std::vector<core::Imag
             values.sqlstate = error->sqlstate;
             return values;
         }
+        if (values.of[i].kind != core::OldValue::Kind::bytes || !core::is_spatial(table.columns[i].data_type))
+            continue;
+        auto stored = core::stored_of_ewkb(values.of[i].bytes);
+        if (!stored) {
+            values.error = "column \"" + table.columns[i].name + "\": bytes that are no geometry of two dimensions";
+            values.sqlstate = "22P03";
+            return values;
+        }
+        values.of[i].bytes = std::move(*stored);
     }
     return values;
 }
