@@ -142,6 +142,10 @@ SELECT tandem.forget_table(2, 2);
 SELECT tandem.forget_table(2, 3), tandem.forget_table(2, 3);
 SELECT jsonb_array_length(tandem.worker_tables(1));
 
+-- Settings that a worker follows; nothing flows back from the new side yet.
+SELECT tandem.worker_settings() ?& ARRAY['batch_bytes', 'batch_rows', 'lease_ttl_ms', 'pipeline_depth', 'poll_max_ms', 'poll_min_ms', 'source_lock_timeout_ms'] AS all_there;
+SELECT * FROM tandem.reverse_events(1, 10);
+
 -- Questions: nobody waits for this answer.
 SELECT * FROM tandem.next_question(0);
 SELECT tandem.answer(1, 0, '{}', true);

@@ -1,5 +1,6 @@
 """See README.md."""
 from lib.app import SCHEMA, Load
+from lib.process import wait_until
 
 ADD_ALL = False
 
@@ -37,3 +38,30 @@ def test_idle_costs_little(scene):
     before = questions()
     time.sleep(3)
     assert questions() - before < 200
+
+
+def test_settings_by_reload(scene):
+    """Neither program is restarted for a setting."""
+    def batches():
+        return scene.value("SELECT sum(batches) FROM tandem.pg_stat_tandem_apply")
+
+    def write(first):
+        scene.write(f"INSERT INTO movement SELECT {first}, id, 1, 'by reload' FROM account LIMIT 40")
+        scene.wait_caught_up()
+
+    scene.wait_caught_up()
+    before = batches()
+    write(-1)
+    assert batches() - before <= 5
+    try:
+        scene.pg.reload(**{"tandem.batch_rows": "4"})
+        wait_until(lambda: scene.value("SELECT setting FROM pg_settings WHERE name = 'tandem.batch_rows'") == "4", 20, 0.05, "the reload")
+        def small():
+            before = batches()
+            scene.write("DELETE FROM movement WHERE note = 'by reload'")
+            write(-2)
+            return batches() - before >= 20
+        wait_until(small, 30, 0.1, "tandem-sync to send small batches")
+    finally:
+        scene.pg.reload(**{"tandem.batch_rows": "20000"})
+    scene.check()
