@@ -268,6 +268,30 @@ UPDATE tandem.discrepancy SET status = 'gone';
 SELECT tandem.begin_pass(1, '{"kind": "call"}');
 RESET ROLE;
 
+-- After the cut-over the new side is the truth: what waits is on the way back, and a repair goes that way.
+UPDATE tandem.reconcile_run SET state = 'failed', finished_at = now() WHERE state = 'running';
+DELETE FROM tandem.request;
+ALTER TABLE tandem.phase DISABLE TRIGGER USER; -- legal moves would need an old side
+SELECT pg_current_snapshot() AS p0 \gset
+UPDATE tandem.phase SET phase = 'closing' WHERE table_id = 1;
+SELECT tandem.reconcilable(1);
+UPDATE tandem.phase SET phase = 'new_primary' WHERE table_id = 1;
+SELECT tandem.reconcilable(1), tandem.verdict_stands(1, :'p0') AS before_the_move, tandem.verdict_stands(1, pg_current_snapshot()) AS after_it;
+SELECT run_id AS run FROM tandem.begin_pass(1, '{"kind": "call"}') \gset
+SELECT tandem.report_chunk(:run, '{}', jsonb_build_array(jsonb_build_object('key', hex(16), 'kind', 'missing', 'old', '{"id": "16"}'::jsonb))) ->> 'continue' AS continue;
+SELECT key, action FROM tandem.repair('users');
+SELECT detail FROM tandem.why('users', '{"id": 16}') WHERE fact = 'remedy';
+SELECT key, action FROM tandem.repair('users', false);
+SELECT count(*) AS asked_for FROM tandem.request;
+SELECT event_id AS event, tandem.decode_key(table_id, key) AS key FROM tandem.reverse_outbox \gset
+SELECT :'key' AS key;
+SELECT pg_current_snapshot() AS p0 \gset
+SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, :'p0', ARRAY[key(16), key(17)]);
+SELECT tandem.reverse_done(1, 1000000, ARRAY[:event], jsonb_build_object('tables', jsonb_build_array(jsonb_build_object('table_id', 1, 'taken', jsonb_build_array(hex(16)),
+  'refused', jsonb_build_array(jsonb_build_object('key', hex(17), 'may_pass', true, 'sqlstate', '23000', 'message', 'duplicate'))))));
+SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, :'p0', ARRAY[key(16), key(17), key(18)]) ORDER BY key, reason;
+SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, pg_current_snapshot(), ARRAY[key(16), key(17)]);
+
 -- A table that is forgotten takes everything along.
 DELETE FROM tandem.source_table;
 SELECT (SELECT count(*) FROM tandem.reconcile_run) + (SELECT count(*) FROM tandem.discrepancy) + (SELECT count(*) FROM tandem.reconcile_ledger) AS left;

@@ -172,9 +172,16 @@ COMMENT ON COLUMN tandem.reconcile_ledger.pass_xid IS 'transactions below this o
 COMMENT ON COLUMN tandem.reconcile_ledger.evidence_xid IS 'from here on every transaction in which apply wrote rows is in tandem.journal_keys';
 COMMENT ON COLUMN tandem.reconcile_ledger.backfill_rows IS 'rows that the backfill had written when that was noted';
 
--- Keys that apply has put aside, and what else keeps a key in flight: W of docs/model/c_reconcile.pml.
+-- Keys that apply or the way back has not brought to the other side: W of docs/model/c_reconcile.pml. Events of tandem.reverse_outbox count as well:
+-- they are Q, and are still there or journalled when this is read.
 CREATE VIEW tandem._waiting_key AS
   SELECT r.table_id, r.key, 'retry'::text AS reason FROM tandem.retry AS r
   UNION ALL
-  SELECT d.table_id, d.key, 'dead_letter' FROM tandem.dead_letter AS d;
-COMMENT ON VIEW tandem._waiting_key IS 'keys whose last image is not applied';
+  SELECT d.table_id, d.key, 'dead_letter' FROM tandem.dead_letter AS d
+  UNION ALL
+  SELECT l.table_id, l.key, 'reverse_letter' FROM tandem.reverse_letter AS l
+  UNION ALL
+  SELECT o.table_id, o.key, 'reverse_queue' FROM tandem.reverse_outbox AS o;
+COMMENT ON VIEW tandem._waiting_key IS 'keys whose last state is not on the other side';
+-- What is asked for by its key.
+CREATE INDEX reverse_outbox_key ON tandem.reverse_outbox (table_id, key);

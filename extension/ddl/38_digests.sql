@@ -43,15 +43,12 @@ END
 $$;
 COMMENT ON FUNCTION tandem._image_is_value(oid, integer, oid, integer, text) IS 'whether a target column takes the values of an image column as they are';
 
-CREATE FUNCTION tandem._same_class(class text, image_class text) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce(image_class = class OR (image_class, class) = ('int', 'numeric'), false) $$;
-COMMENT ON FUNCTION tandem._same_class(text, text) IS 'whether the worker can digest an image''s field for a column of this class';
-
 CREATE FUNCTION tandem._key_order_is_kept(table_id integer) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  WITH key AS (
+BEGIN
+  -- Both sides have keys in the same order, and an index of the target has it as well, if need be behind constants.
+  RETURN (WITH key AS (
     SELECT m.name, m.key_position AS position, t.target,
            c.image_type::regtype = ANY (ARRAY['smallint', 'integer', 'bigint', 'numeric', 'date', 'timestamp', 'timestamptz', 'interval', 'bytea', 'bit']::regtype[])
            AND (c.image_type::regtype = coalesce(nullif(y.typbasetype, 0), y.oid)
@@ -63,7 +60,6 @@ AS $$
     JOIN pg_type AS y ON y.oid = a.atttypid
     WHERE t.table_id = _key_order_is_kept.table_id AND m.key_position IS NOT NULL
   )
-  -- Both sides have keys in the same order, and an index of the target has it as well, if need be behind constants.
   SELECT coalesce((SELECT bool_and(k.ordered) FROM key AS k), false) AND EXISTS (
     SELECT FROM pg_index AS i
     WHERE i.indrelid = (SELECT min(k.target::oid) FROM key AS k) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
@@ -73,7 +69,8 @@ AS $$
                 WHERE a.attname NOT IN (SELECT m.name FROM tandem.target_column AS m WHERE m.table_id = _key_order_is_kept.table_id
                                         AND m.key_position IS NOT NULL AND m.source_column IS NULL)
                 ORDER BY n.position)
-          = ARRAY(SELECT k.name FROM key AS k ORDER BY k.position))
+          = ARRAY(SELECT k.name FROM key AS k ORDER BY k.position)));
+END
 $$;
 COMMENT ON FUNCTION tandem._key_order_is_kept(integer) IS 'whether a range of keys on the old side is a range of an index of the target';
 
@@ -83,8 +80,12 @@ AS $$
 BEGIN
   RETURN (
     SELECT jsonb_build_object(
-      'mode', CASE WHEN t.filter IS NULL AND bool_and(tandem._same_class(c.class, c.image_class)
-                                                      AND tandem._image_is_value(c.image_type, c.image_typmod, c.type, c.typmod, o.mysql_type))
+      'mode', CASE WHEN t.filter IS NULL AND bool_and(coalesce(c.image_class = c.class OR (c.image_class, c.class) = ('int', 'numeric'), false) AND CASE
+                     -- What nearly all columns are, without a call.
+                     WHEN c.type = c.image_type AND c.typmod IN (-1, c.image_typmod) THEN true
+                     WHEN c.type = 'varchar'::regtype AND c.image_type = 'text'::regtype
+                       THEN c.typmod = -1 OR c.typmod - 4 >= coalesce(substring(o.mysql_type FROM '^(?:var)?char\((\d+)\)')::bigint, 2147483647)
+                     ELSE tandem._image_is_value(c.image_type, c.image_typmod, c.type, c.typmod, o.mysql_type) END)
                    THEN 'fast' ELSE 'evaluated' END,
       'range', tandem._key_order_is_kept(t.table_id),
       'sidecar', EXISTS (SELECT FROM tandem.source_column AS s WHERE s.table_id = t.table_id AND s.policy = 'sidecar'),
@@ -185,21 +186,37 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.journalled_after(integer, pg_snapshot) IS 'how many keys were applied by transactions that snapshot p does not see';
 
+CREATE FUNCTION tandem._key_hashes(keys bytea[]) RETURNS bytea
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_key_hashes';
+COMMENT ON FUNCTION tandem._key_hashes(bytea[]) IS 'hashes of keys as tandem.journal_keys holds them';
+
+CREATE FUNCTION tandem._journal(table_id integer, keys bytea[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO tandem.journal_keys (table_id, xid, hashes) SELECT table_id, pg_current_xact_id(), tandem._key_hashes(keys) WHERE cardinality(keys) > 0
+$$;
+COMMENT ON FUNCTION tandem._journal(integer, bytea[]) IS 'notes keys that the current transaction has brought to the other side, or given up for now';
+
 CREATE FUNCTION tandem.reconcilable(table_id integer) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT EXISTS (SELECT FROM tandem.source_table AS t JOIN tandem.table_state AS a USING (table_id)
-                 WHERE t.table_id = reconcilable.table_id AND t.desired_state = 'running' AND a.state = 'syncing' AND a.backfill_done)
+  SELECT EXISTS (SELECT FROM tandem.source_table AS t JOIN tandem.table_state AS a USING (table_id) JOIN tandem.phase AS p USING (table_id)
+                 WHERE t.table_id = reconcilable.table_id AND t.desired_state = 'running' AND a.state = 'syncing' AND a.backfill_done
+                   AND p.phase <> ALL (ARRAY['shadow', 'cutover', 'closing', 'contracted']))
 $$;
-COMMENT ON FUNCTION tandem.reconcilable(integer) IS 'whether rows of a table can be compared: all are here and every change is captured';
+COMMENT ON FUNCTION tandem.reconcilable(integer) IS
+  'whether rows of a table can be compared: all are here, every change is captured, and nobody is about to change the source of truth';
 
 CREATE FUNCTION tandem.verdict_stands(table_id integer, p pg_snapshot) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT tandem.reconcilable(table_id) AND NOT EXISTS (SELECT FROM tandem.journal_horizon AS h WHERE h.xid > pg_snapshot_xmin(p))
+     -- The same phase as in p: the order of the snapshots depends on it.
+     AND EXISTS (SELECT FROM tandem.phase AS f WHERE f.table_id = verdict_stands.table_id
+                 AND (f.xmin::text::bigint <= 2 OR pg_visible_in_snapshot(tandem._full_xid(f.xmin::text::bigint)::text::xid8, p)))
 $$;
 COMMENT ON FUNCTION tandem.verdict_stands(integer, pg_snapshot) IS
-  'whether keys that were applied after snapshot p are all known still, and the table was not set back';
+  'whether keys that were applied after snapshot p are all known still, and the table is in the state and phase that it was in';
 
 GRANT EXECUTE ON FUNCTION tandem.digest_chunk(integer, bytea, text[], text[]), tandem.digest_rows(integer, bytea, text[], text[]),
   tandem.digest_keys(integer, bytea, bytea[]), tandem.digest_images(integer, bytea, bytea[], bytea[]), tandem.next_keys(integer, text[], integer),

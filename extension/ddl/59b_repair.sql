@@ -28,14 +28,21 @@ END
 $$;
 COMMENT ON FUNCTION tandem._is_old_key(integer, bytea) IS 'whether the old table can have a row of this key';
 
--- One way to write a row: it is fetched from the old side and applied.
+CREATE FUNCTION tandem._new_is_truth(table_id integer) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM tandem.phase AS p WHERE p.table_id = _new_is_truth.table_id AND p.phase IN ('new_primary', 'closing')) $$;
+COMMENT ON FUNCTION tandem._new_is_truth(integer) IS 'whether rows of the new side are the right ones';
+
+-- One way to write a row: it is read on the side that is the truth and written on the other, like any change.
 CREATE FUNCTION tandem._repair(ids bigint[], automatic boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   INSERT INTO tandem.request (table_id, key_text, reason, asked_by)
   SELECT d.table_id, tandem.key_text(d.table_id, d.key), format('repair of discrepancy %s', d.discrepancy_id), session_user
-  FROM tandem.discrepancy AS d WHERE d.discrepancy_id = ANY (ids);
+  FROM tandem.discrepancy AS d WHERE d.discrepancy_id = ANY (ids) AND NOT tandem._new_is_truth(d.table_id);
+  INSERT INTO tandem.reverse_outbox (table_id, key)
+  SELECT d.table_id, d.key FROM tandem.discrepancy AS d WHERE d.discrepancy_id = ANY (ids) AND tandem._new_is_truth(d.table_id);
   INSERT INTO tandem.repair (discrepancy_id, table_id, key, kind, old, new, automatic)
   SELECT d.discrepancy_id, d.table_id, d.key, d.kind, d.old, d.new, automatic FROM tandem.discrepancy AS d WHERE d.discrepancy_id = ANY (ids);
   UPDATE tandem.discrepancy AS d
@@ -93,6 +100,9 @@ BEGIN
   RETURN QUERY
     SELECT d.discrepancy_id, tandem._table_label(d.table_id), tandem.decode_key(d.table_id, d.key), d.kind,
            CASE WHEN d.discrepancy_id <> ALL (chosen) THEN 'none: the old table cannot have this key, delete the row by hand'
+                WHEN tandem._new_is_truth(d.table_id)
+                  THEN CASE WHEN dry_run THEN 'would write it to the old side again' ELSE 'written to the old side again' END
+                       || CASE d.kind WHEN 'missing' THEN ': deleted there unless the new side has it then' ELSE '' END
                 ELSE CASE WHEN dry_run THEN 'would fetch it again' ELSE 'fetched again' END
                      || CASE d.kind WHEN 'extra' THEN ': deleted unless the old side has it then' ELSE '' END END
     FROM tandem.discrepancy AS d WHERE d.discrepancy_id = ANY (candidates) AND (d.status = 'open' OR d.discrepancy_id = ANY (chosen))
@@ -270,7 +280,8 @@ AS $$
     WHEN EXISTS (SELECT FROM tandem._waiting_key AS w WHERE w.table_id = t.table_id AND w.key = _remedy.key)
       OR EXISTS (SELECT FROM tandem.request AS r WHERE r.table_id = t.table_id AND r.key_text = tandem.key_text(t.table_id, _remedy.key)) THEN NULL
     WHEN EXISTS (SELECT FROM tandem.discrepancy AS d WHERE d.table_id = t.table_id AND d.key = _remedy.key AND d.status = 'open')
-      THEN format('SELECT tandem.enqueue(%L, %L);', tandem._table_label(t.table_id), tandem.decode_key(t.table_id, key)) END
+      THEN CASE WHEN tandem._new_is_truth(t.table_id) THEN format('SELECT * FROM tandem.repair(%L, dry_run => false);', tandem._table_label(t.table_id))
+                ELSE format('SELECT tandem.enqueue(%L, %L);', tandem._table_label(t.table_id), tandem.decode_key(t.table_id, key)) END END
   FROM tandem.source_table AS t LEFT JOIN tandem.table_state AS a USING (table_id) WHERE t.table_id = _remedy.table_id
 $$;
 COMMENT ON FUNCTION tandem._remedy(integer, bytea) IS 'the call that would mend a row, NULL when nothing is wrong or it mends itself';

@@ -295,6 +295,11 @@ BEGIN
   ON CONFLICT (table_id, key) DO UPDATE SET attempts = l.attempts + 1, sqlstate = excluded.sqlstate, message = excluded.message,
     dead = excluded.dead OR l.attempts + 1 >= current_setting('tandem.max_attempts')::integer,
     next_attempt = clock_timestamp() + least(interval '0.2 s' * 2 ^ least(l.attempts, 12), current_setting('tandem.retry_backoff_max')::interval);
+  -- For reconciliation (docs/protocol.md section 13): who does not see this does not see what it acknowledges.
+  PERFORM tandem._journal((t ->> 'table_id')::integer,
+                          ARRAY(SELECT decode(k, 'hex') FROM jsonb_array_elements_text(t -> 'taken') AS k
+                                UNION ALL SELECT decode(r ->> 'key', 'hex') FROM jsonb_array_elements(t -> 'refused') AS r))
+  FROM jsonb_array_elements(results -> 'tables') AS t;
   INSERT INTO tandem.reverse_stats AS s (table_id, batches, rows, refused, latency_ms, slowest_ms, last_written)
   SELECT (t ->> 'table_id')::integer, 1, jsonb_array_length(t -> 'taken'), jsonb_array_length(t -> 'refused'), (t ->> 'age_ms')::double precision,
          (t ->> 'age_ms')::double precision, clock_timestamp()

@@ -103,7 +103,9 @@ extern "C" Datum tandem_digest_keys(PG_FUNCTION_ARGS) {
     const ResultRows result = begin_result(fcinfo);
     int count;
     KeyedRow *rows = row_arguments(PG_GETARG_ARRAYTYPE_P(2), nullptr, &count);
+    const int level = pin_text_forms();
     hash_keys(open_compared(PG_GETARG_INT32(0)), PG_GETARG_BYTEA_PP(1), rows, count);
+    AtEOXact_GUC(false, level);
     put_hashes(result, rows, count, false);
     return (Datum)0;
 }
@@ -124,7 +126,9 @@ TANDEM_FUNCTION(tandem_row_writer);
 extern "C" Datum tandem_row_writer(PG_FUNCTION_ARGS) {
     KeyedRow row = {};
     row.key = PG_GETARG_BYTEA_P(1);
+    const int level = pin_text_forms();
     visit_keys(open_compared(PG_GETARG_INT32(0)), &row, 1, {[](void *, int, const Datum *, const bool *) {}, nullptr});
+    AtEOXact_GUC(false, level);
     if (row.writer == 0)
         PG_RETURN_NULL();
     PG_RETURN_INT64(row.writer);

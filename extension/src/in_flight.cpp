@@ -182,3 +182,19 @@ extern "C" Datum tandem_has_hash(PG_FUNCTION_ARGS) {
             PG_RETURN_BOOL(true);
     PG_RETURN_BOOL(false);
 }
+
+// For those who touch rows of a table in another way than apply, and must journal their keys as it does.
+TANDEM_FUNCTION(tandem_key_hashes);
+extern "C" Datum tandem_key_hashes(PG_FUNCTION_ARGS) {
+    Datum *keys;
+    int count;
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), BYTEAOID, -1, false, TYPALIGN_INT, &keys, nullptr, &count);
+    const Size length = VARHDRSZ + hash_bytes * static_cast<Size>(count);
+    auto hashes = static_cast<bytea *>(palloc(length));
+    SET_VARSIZE(hashes, length);
+    for (int i = 0; i < count; i++) {
+        const std::uint64_t hash = pg_hton64(hash_of_key(DatumGetByteaPP(keys[i])));
+        memcpy(VARDATA(hashes) + hash_bytes * static_cast<Size>(i), &hash, hash_bytes);
+    }
+    PG_RETURN_BYTEA_P(hashes);
+}
