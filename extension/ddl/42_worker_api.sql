@@ -59,6 +59,7 @@ AS $$
            'table_id', t.table_id, 'name', t.name, 'outbox', t.outbox, 'trigger_suffix', t.trigger_suffix,
            'desired_state', t.desired_state, 'state', coalesce(a.state, 'registered'), 'phase', p.phase,
            'backfill_done', coalesce(a.backfill_done, false), 'backfill_cursor', a.backfill_cursor,
+           'backfill_mode', (SELECT b.mode FROM tandem.backfill AS b WHERE b.table_id = t.table_id),
            'key_columns', t.key_columns, 'columns', tandem._table_columns(t.table_id),
            'cascade_parents', tandem._cascade_parents(t, s.database),
            'referenced_columns', tandem._referenced_columns(t, s.database),
@@ -170,7 +171,11 @@ BEGIN
     RETURN;
   END IF;
   PERFORM tandem._refuse_other_epoch(forgotten.source_id, epoch);
-  IF forgotten.desired_state <> 'dropped' THEN
+  IF forgotten.desired_state = 'registered'
+     AND EXISTS (SELECT FROM tandem.table_state AS a WHERE a.table_id = forget_table.table_id AND a.state = 'dropping') THEN
+    PERFORM tandem._end_cancelled(forget_table.table_id);
+    RETURN;
+  ELSIF forgotten.desired_state <> 'dropped' THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('table "%s" is not being dropped', forgotten.name),
       DETAIL = format('Its desired state is "%s".', forgotten.desired_state);
   END IF;

@@ -201,6 +201,7 @@ DECLARE
   ids integer[] := ARRAY(SELECT t.table_id FROM tandem._chosen(tables) AS t);
   started integer;
 BEGIN
+  PERFORM tandem._refuse_cancelled(ids);
   PERFORM tandem._refuse_foreign_target(t.target), tandem._refuse_unkept_constraints(t.target), tandem._refuse_uncaptured_parents(t.table_id, ids),
     tandem._refuse_hidden_fk_columns(t.table_id), tandem._note_slow_cascades(t.table_id), tandem._note_triggers(t.target)
   FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);

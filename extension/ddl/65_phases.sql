@@ -42,7 +42,10 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.table_id = NEW.table_id;
-  IF NEW.phase <> OLD.phase AND NEW.phase <> ALL (tandem._next_phases(OLD.phase)) THEN
+  IF NEW.phase <> OLD.phase AND NEW.phase <> ALL (tandem._next_phases(OLD.phase))
+     -- The way back of tandem.cancel_backfill, while what is on the old side is removed.
+     AND NOT (NEW.phase = 'registered' AND OLD.phase IN ('shadow', 'syncing')
+              AND EXISTS (SELECT FROM tandem.table_state AS a WHERE a.table_id = NEW.table_id AND a.state = 'dropping')) THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = format('table "%s" cannot go from phase "%s" to "%s"', tandem._table_label(NEW.table_id), OLD.phase, NEW.phase),
       HINT = 'Phases are moved by tandem.set_phase and the functions of the cut-over.';

@@ -7,6 +7,7 @@
 //   apply_journal  keys that were touched, for reconciliation
 //   apply_losses   values that PostgreSQL cannot hold: originals and counters
 //   apply_cascade  children that the old side changes behind the triggers' back; cascade_lookup: how they are found
+//   apply_direct   rows of a backfill chunk, in a copier's session
 //   apply_set      merging the rows of one table, and narrowing to those that fail
 //   table_plan     the statements for that; catalog: what is known of a table
 #pragma once
@@ -103,6 +104,7 @@ bool apply_due_retries(long *next_due_ms); // false: nothing is due; then the ti
 // apply_worker
 // Both leave the current memory context alone: it belongs to the turn of the main loop and outlives the transaction.
 void begin_apply_transaction();  // settings pinned, catalog fresh
+void pin_transaction();          // settings pinned in a transaction that somebody else began
 void begin_report_transaction(); // without refreshing the catalog: pointers to tables stay good
 void commit_apply_transaction();
 

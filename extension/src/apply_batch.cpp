@@ -54,6 +54,27 @@ Statement write_backfill = {
     {INT8OID},
     nullptr};
 
+// A backfill that is set back goes through the queue from then on: what waits in tandem.retry may be older than a chunk copied beside it.
+Statement drop_chunks = {
+    "DELETE FROM tandem.backfill_chunk AS c USING tandem.batch AS b WHERE b.batch_id = $1 "
+    "AND c.table_id = (b.backfill->>'table_id')::integer AND b.backfill->'cursor' = '[]' AND b.backfill->'done' = 'false'",
+    1,
+    {INT8OID},
+    nullptr};
+Statement follow_backfill = {
+    "UPDATE tandem.backfill AS t SET mode = CASE WHEN f.back THEN 'ordered' ELSE t.mode END, "
+    "mode_reason = CASE WHEN f.back THEN 'it is copied again' ELSE t.mode_reason END, "
+    "phase = CASE WHEN f.back THEN 'copying' ELSE 'done' END, started_at = CASE WHEN f.back THEN pg_catalog.clock_timestamp() ELSE "
+    "t.started_at END, "
+    "ended_at = CASE WHEN f.back THEN NULL ELSE pg_catalog.clock_timestamp() END, "
+    "rows = CASE WHEN f.back THEN 0 ELSE s.backfill_rows END "
+    "FROM (SELECT (b.backfill->>'table_id')::integer AS table_id, b.backfill->'done' = 'true' AS done, "
+    "b.backfill->'cursor' = '[]' AND b.backfill->'done' = 'false' AS back FROM tandem.batch AS b WHERE b.batch_id = $1) AS f "
+    "JOIN tandem.table_state AS s USING (table_id) WHERE t.table_id = f.table_id AND (f.done OR f.back)",
+    1,
+    {INT8OID},
+    nullptr};
+
 // The table whose backfill ends with this batch.
 Statement read_ended_backfill = {
     "SELECT s.table_id FROM tandem.batch b JOIN tandem.table_state s ON s.table_id = (b.backfill->>'table_id')::integer "
@@ -167,8 +188,11 @@ void finish_batch(const Batch &batch, const TableRows *tables, int count, std::i
                       Int64GetDatum(apply_us)};
     connect_spi();
     if (batch.accepted) {
-        if (batch.has_backfill)
+        if (batch.has_backfill) {
             execute(&write_backfill, values);
+            execute(&drop_chunks, values);
+            execute(&follow_backfill, values);
+        }
         execute(&write_journal, values);
     }
     execute(&remove_rows, values);

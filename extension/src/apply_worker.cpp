@@ -83,15 +83,6 @@ void set_local(const char *name, const char *value) {
         (void)set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
-// A function of a target's owner may have changed a setting of the session; a transaction starts from ours in any case.
-void pin_transaction() {
-    char timeout[16];
-    for (const Pin &pin : pins)
-        set_local(pin.name, pin.value);
-    snprintf(timeout, sizeof timeout, "%d", apply_lock_timeout);
-    set_local("lock_timeout", timeout);
-}
-
 Statement prune_journal = {"DELETE FROM tandem.journal WHERE finished AND applied_at < pg_catalog.clock_timestamp() - $1 * interval '1 s'",
                            1,
                            {FLOAT8OID},
@@ -249,6 +240,15 @@ void run_apply() {
 }
 
 } // namespace
+
+// A function of a target's owner may have changed a setting of the session; a transaction starts from ours in any case.
+void pin_transaction() {
+    char timeout[16];
+    for (const Pin &pin : pins)
+        set_local(pin.name, pin.value);
+    snprintf(timeout, sizeof timeout, "%d", apply_lock_timeout);
+    set_local("lock_timeout", timeout);
+}
 
 void begin_report_transaction() {
     MemoryContext context = CurrentMemoryContext;

@@ -1,4 +1,5 @@
 // Definition of the settings and the failpoints. See guc.hpp.
+#include <climits>
 #include <csignal>
 #include <cstring>
 
@@ -27,6 +28,13 @@ int journal_retention = 3600;
 int question_timeout = 30000;
 double alarm_threshold = 0.0001;
 int max_tables = 1000;
+int backfill_copiers = 2;
+int backfill_direct_rows = 10000;
+int backfill_chunk_time = 500;
+int backfill_rows_per_second = 0;
+int backfill_max_threads_running = 4;
+int backfill_max_history_list = 200 * 1000;
+int backfill_max_replica_lag = 10 * 1000;
 
 namespace {
 
@@ -75,6 +83,23 @@ void define_settings() {
                "Another row may resolve such a conflict. Lock timeouts and deadlocks are retried for ever.", &max_attempts, 1, 1000, 0);
     define_int("tandem.journal_retention", "How long acknowledgements are kept after the worker is done with them.", nullptr,
                &journal_retention, 60, 30 * 24 * 3600, GUC_UNIT_S);
+    define_int("tandem.backfill_copiers", "Chunks of one source that are copied at once.",
+               "0: the history of every table goes through the queue, in order with live changes.", &backfill_copiers, 0, 16, 0);
+    define_int("tandem.backfill_direct_rows", "Rows from which on the history of a table is copied straight into its target.",
+               "Smaller tables go through the queue.", &backfill_direct_rows, 0, INT_MAX, 0);
+    define_int("tandem.backfill_chunk_time", "How long copying one chunk should take.", "The size of chunks follows it.",
+               &backfill_chunk_time, 10, 60 * 1000, GUC_UNIT_MS);
+    define_int("tandem.backfill_rows_per_second", "Most rows of history that are read from one source in a second.", "0: no limit.",
+               &backfill_rows_per_second, 0, INT_MAX, 0);
+    define_int("tandem.backfill_max_threads_running",
+               "Statements that the old server may be running at once, ours left out, before the copy makes way.",
+               "From there on it copies for a small part of the time, at twice as many it waits. 0: does not matter.",
+               &backfill_max_threads_running, 0, INT_MAX, 0);
+    define_int("tandem.backfill_max_history_list", "Length of InnoDB's history list from which on the copy waits.",
+               "0: does not matter. Needs PROCESS on the old side.", &backfill_max_history_list, 0, INT_MAX, 0);
+    define_int("tandem.backfill_max_replica_lag", "Lag from which on the copy waits, where the old server is a replica.",
+               "0: does not matter. Needs REPLICATION CLIENT or SLAVE MONITOR on the old side.", &backfill_max_replica_lag, 0, INT_MAX,
+               GUC_UNIT_MS);
     DefineCustomIntVariable("tandem.question_timeout", "How long a function waits for an answer of the old side.", nullptr,
                             &question_timeout, question_timeout, 100, 3600 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomRealVariable("tandem.alarm_threshold", "Share of a table's rows that may differ before its alarm is raised, in percent.",

@@ -16,10 +16,17 @@ extern int apply_lock_timeout;  // ms
 extern int retry_backoff_min;   // ms
 extern int retry_backoff_max;   // ms
 extern int max_attempts;
-extern int journal_retention;  // s
-extern int question_timeout;   // ms
-extern double alarm_threshold; // % of rows
-extern int max_tables;         // size of the shared statistics, fixed at server start
+extern int journal_retention;            // s
+extern int question_timeout;             // ms
+extern double alarm_threshold;           // % of rows
+extern int max_tables;                   // size of the shared statistics, fixed at server start
+extern int backfill_copiers;             // 0: nothing is copied directly
+extern int backfill_direct_rows;         // smaller tables are copied through the queue
+extern int backfill_chunk_time;          // ms
+extern int backfill_rows_per_second;     // 0: no limit
+extern int backfill_max_threads_running; // 0: does not matter; so for the next two
+extern int backfill_max_history_list;
+extern int backfill_max_replica_lag; // ms
 
 inline std::int64_t batch_bytes_limit() { return static_cast<std::int64_t>(batch_bytes) * 1024; }
 

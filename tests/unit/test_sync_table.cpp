@@ -39,9 +39,11 @@ TEST(LiveTable, AStartedTableIsCapturedFirst) {
 
 TEST(LiveTable, ARestartGoesOnWhereTheCatalogIs) {
     EXPECT_EQ(make_live_table(config("running", "syncing", true)).stage, Stage::syncing);
-    const LiveTable half = make_live_table(config("running", "backfilling", false, {"42"}));
+    LiveTable half = make_live_table(config("running", "backfilling", false, {"42"}));
     EXPECT_EQ(half.stage, Stage::backfilling);
     EXPECT_EQ(half.cursor, std::vector<std::string>{"42"});
+    EXPECT_FALSE(half.reads_outbox()); // not before it is known how its history is copied
+    half.begun = true;
     EXPECT_TRUE(half.reads_outbox());
     // The backfill was set back, the report of it was lost.
     EXPECT_EQ(make_live_table(config("running", "syncing", false)).stage, Stage::backfilling);

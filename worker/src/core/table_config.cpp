@@ -80,6 +80,7 @@ TableConfig parse_table_config(const json &from) {
         table.phase = optional_text(from, "phase");
         table.backfill_done = value_or(from, "backfill_done", false);
         table.backfill_cursor = value_or(from, "backfill_cursor", std::vector<std::string>{});
+        table.backfill_mode = optional_text(from, "backfill_mode");
         table.key_columns = from.at("key_columns").get<std::vector<std::string>>();
         table.referenced_columns = value_or(from, "referenced_columns", std::vector<std::string>{});
         for (const json &column : from.at("columns"))

@@ -45,6 +45,7 @@ struct TableConfig {
     std::string state;         // table_state.state
     std::string phase;         // docs/phases.md
     bool backfill_done = false;
+    std::string backfill_mode;                // direct, ordered, or empty: not begun
     std::vector<std::string> backfill_cursor; // last applied key in text form; empty = from the start
     std::vector<std::string> key_columns;
     std::vector<Column> columns;
@@ -101,8 +102,9 @@ struct KeyEvent {
 
 struct EventSet {
     IdSet ids;
-    std::vector<KeyEvent> keys; // distinct by key bytes, order of first event
-    bool limited = false;       // the limit was reached: there may be more events in the snapshot
+    std::vector<KeyEvent> keys;       // distinct by key bytes, order of first event
+    std::map<int, IdSet> not_started; // events of chunks that were not started when their states were read, by chunk: no keys
+    bool limited = false;             // the limit was reached: there may be more events in the snapshot
 };
 
 // A value that PostgreSQL cannot hold as its image type; the row travels as op X.

@@ -2,9 +2,13 @@
 
 #include "core/error.hpp"
 #include "mysql/errors.hpp"
+#include "mysql/sql_text.hpp"
 #include "mysql/tls.hpp"
 
+#include <algorithm>
+#include <cstdlib>
 #include <mutex>
+#include <string_view>
 
 namespace tandem::mysql {
 namespace {
@@ -120,6 +124,46 @@ std::vector<std::string> Client::one_row(const std::string &sql, const std::stri
             values.push_back(row[i] == nullptr ? std::string() : std::string(row[i], lengths[i]));
     }
     return values;
+}
+
+double Client::replica_lag() {
+    MYSQL *mysql = handle_.get();
+    // The newer name is unknown to older servers, the older one to newer servers.
+    if (mysql_query(mysql, "SHOW SLAVE STATUS") != 0 && (mysql_errno(mysql) != 1064 || mysql_query(mysql, "SHOW REPLICA STATUS") != 0))
+        fail("reading the state of replication");
+    const std::unique_ptr<MYSQL_RES, decltype(&mysql_free_result)> result(mysql_store_result(mysql), &mysql_free_result);
+    if (!result)
+        fail("reading the state of replication");
+    double lag = 0;
+    while (MYSQL_ROW row = mysql_fetch_row(result.get())) {
+        for (unsigned i = 0; i < mysql_num_fields(result.get()); ++i) {
+            const std::string_view name = mysql_fetch_field_direct(result.get(), i)->name;
+            if (name != "Seconds_Behind_Master" && name != "Seconds_Behind_Source")
+                continue;
+            if (row[i] == nullptr)
+                return -1;
+            lag = std::max(lag, std::strtod(row[i], nullptr));
+        }
+    }
+    return lag;
+}
+
+std::string force_key_index(Client &client, const std::string &database, const core::TableConfig &table) {
+    std::vector<std::string> names;
+    for (const std::string &name : table.key_columns)
+        names.push_back(quote_text(name));
+    const std::string columns = join(names, ", ");
+    const auto row = client.one_row("SELECT index_name FROM information_schema.statistics"
+                                    " WHERE table_schema = " +
+                                        quote_text(database) + " AND table_name = " + quote_text(table.name) +
+                                        " AND non_unique = 0"
+                                        " GROUP BY index_name"
+                                        " HAVING GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR '\\n') = CONCAT_WS('\\n', " +
+                                        columns +
+                                        ")"
+                                        " ORDER BY index_name = 'PRIMARY' DESC LIMIT 1",
+                                    "looking up the key of table \"" + table.name + "\"");
+    return row.empty() ? std::string() : " FORCE INDEX (" + quote_name(row[0]) + ")";
 }
 
 } // namespace tandem::mysql

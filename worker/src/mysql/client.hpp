@@ -19,6 +19,8 @@ class Client {
     std::uint64_t execute(const std::string &sql, const std::string &doing);
     // One row of a text result; NULL is an empty string. Empty vector: no row.
     std::vector<std::string> one_row(const std::string &sql, const std::string &doing);
+    // Seconds that this server is behind the one it replicates from: 0 if it is no replica, -1 if replication stands still.
+    double replica_lag();
     unsigned warnings() const { return mysql_warning_count(handle_.get()); }
     MYSQL *handle() { return handle_.get(); }
     [[noreturn]] void fail(const std::string &doing);
@@ -29,6 +31,9 @@ class Client {
     };
     std::unique_ptr<MYSQL, Close> handle_;
 };
+
+// " FORCE INDEX (…)" with the unique index whose columns are the key, empty if there is none. Without it the optimizer may choose to sort.
+std::string force_key_index(Client &client, const std::string &database, const core::TableConfig &table);
 
 // The session settings every connection to the old side has, hot path or control (docs/old-side.md).
 const std::vector<std::string> &session_settings();

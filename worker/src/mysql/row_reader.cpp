@@ -71,6 +71,22 @@ std::string select_list(const std::vector<core::Column> &columns, const std::vec
     return join(items, ", ");
 }
 
+std::string readable_key(const RowReader &reader, std::size_t first, std::size_t count) {
+    std::string key;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (i > 0)
+            key += ',';
+        for (const char c : reader.text(first + i)) {
+            if (c == '\0' && key.empty())
+                key += '\\';
+            if (count > 1 && (c == ',' || c == '\\'))
+                key += '\\';
+            key += c;
+        }
+    }
+    return key;
+}
+
 core::Column plain_integer(const std::string &name) {
     core::Column column;
     column.name = name;

@@ -81,6 +81,10 @@ class RowReader {
 // Select list for a RowReader over `columns`, whose SQL names or expressions are `sources`.
 std::string select_list(const std::vector<core::Column> &columns, const std::vector<std::string> &sources);
 
+// Stands for a key that has no image: something to show and to match an event with its row. No two keys have the same, and no tuple does,
+// whose first byte is the high one of its number of fields.
+std::string readable_key(const RowReader &reader, std::size_t first, std::size_t count);
+
 // A helper column of ours in a select list, e.g. tandem_id.
 core::Column plain_integer(const std::string &name);
 

@@ -7,6 +7,7 @@
 #include "core/encode.hpp"
 #include "core/typemap.hpp"
 #include "mysql/client.hpp"
+#include "mysql/key_order.hpp"
 #include "mysql/row_reader.hpp"
 #include "mysql/sql_text.hpp"
 
@@ -47,24 +48,6 @@ std::vector<std::string> key_names(std::size_t count, const std::string &prefix 
     for (std::size_t i = 0; i < count; ++i)
         names.push_back(prefix + key_column(i));
     return names;
-}
-
-// Stands for a key that has no image: something to show and to match an event with its row. No two keys have the same, and no tuple does,
-// whose first byte is the high one of its number of fields.
-std::string readable_key(const RowReader &reader, std::size_t first, std::size_t count) {
-    std::string key;
-    for (std::size_t i = 0; i < count; ++i) {
-        if (i > 0)
-            key += ',';
-        for (const char c : reader.text(first + i)) {
-            if (c == '\0' && key.empty())
-                key += '\\';
-            if (count > 1 && (c == ',' || c == '\\'))
-                key += '\\';
-            key += c;
-        }
-    }
-    return key;
 }
 
 // Text that PostgreSQL can hold as a cursor: valid UTF-8 without U+0000.
@@ -109,26 +92,11 @@ struct SourceSession::Impl {
         }
     }
 
-    // Name of the unique index whose columns are the key, asked once per table. Without it the optimizer may choose to sort.
     const std::string &force_key_index(const core::TableConfig &table) {
-        const auto known = key_index.find(table.table_id);
-        if (known != key_index.end())
-            return known->second;
-        std::vector<std::string> names;
-        for (const std::string &name : table.key_columns)
-            names.push_back(quote_text(name));
-        const std::string columns = join(names, ", ");
-        const auto row = client.one_row("SELECT index_name FROM information_schema.statistics"
-                                        " WHERE table_schema = " +
-                                            quote_text(connection.database) + " AND table_name = " + quote_text(table.name) +
-                                            " AND non_unique = 0"
-                                            " GROUP BY index_name"
-                                            " HAVING GROUP_CONCAT(column_name ORDER BY seq_in_index SEPARATOR '\\n') = CONCAT_WS('\\n', " +
-                                            columns +
-                                            ")"
-                                            " ORDER BY index_name = 'PRIMARY' DESC LIMIT 1",
-                                        "looking up the key of table \"" + table.name + "\"");
-        return key_index[table.table_id] = row.empty() ? std::string() : " FORCE INDEX (" + quote_name(row[0]) + ")";
+        const auto [known, fresh] = key_index.try_emplace(table.table_id);
+        if (fresh)
+            known->second = mysql::force_key_index(client, connection.database, table);
+        return known->second;
     }
 
     std::string exists_event(const Polled &polled) const {
@@ -238,7 +206,8 @@ void SourceSession::begin_snapshot() {
 
 void SourceSession::end_snapshot() { impl_->client.execute("COMMIT", "ending a snapshot"); }
 
-core::EventSet SourceSession::read_events(const core::TableConfig &table, const core::IdSet &in_flight, std::size_t limit) {
+core::EventSet SourceSession::read_events(const core::TableConfig &table, const core::IdSet &in_flight, std::size_t limit,
+                                          const core::TableChunks *chunks) {
     const std::vector<core::Column> key = core::key_columns_of(table);
     const std::vector<core::IdSet::Run> runs = in_flight.runs();
     // Few runs are left out by the server; for very many it is cheaper to read over them.
@@ -248,10 +217,17 @@ core::EventSet SourceSession::read_events(const core::TableConfig &table, const 
         condition = " WHERE " + other_ids_condition(runs, "tandem_id");
     const std::uint64_t read_limit = limit + (excluded_by_server ? 0 : in_flight.count());
 
-    std::vector<core::Column> columns{plain_integer("tandem_id"), plain_integer("tandem_removes"), plain_integer("age")};
+    std::vector<core::Column> columns{plain_integer("tandem_id"), plain_integer("tandem_removes"), plain_integer("age"),
+                                      plain_integer("tandem_chunk")};
     columns[0].is_unsigned = true;
+    const std::size_t first_key = columns.size();
     columns.insert(columns.end(), key.begin(), key.end());
-    std::vector<std::string> sources{"tandem_id", "tandem_removes", "TIMESTAMPDIFF(MICROSECOND, tandem_at, NOW(6))"};
+    // The old side itself says which chunk a key belongs to: in its own order, in this snapshot.
+    const std::string chunk = chunks == nullptr ? "0" : interval_of_key(key, key_names(key.size()), chunks->intervals);
+    if (chunks != nullptr)
+        condition += " HAVING tandem_chunk <> " + std::to_string(core::ChunkInterval::in_progress);
+    std::vector<std::string> sources{"tandem_id", "tandem_removes", "TIMESTAMPDIFF(MICROSECOND, tandem_at, NOW(6))",
+                                     chunk + " AS tandem_chunk"};
     for (std::size_t i = 0; i < key.size(); ++i)
         sources.push_back(key_column(i));
     RowReader reader(impl_->client,
@@ -274,11 +250,15 @@ core::EventSet SourceSession::read_events(const core::TableConfig &table, const 
             break;
         }
         ++rows;
+        if (reader.integer(3) != core::ChunkInterval::done) {
+            events.not_started[static_cast<int>(reader.integer(3))].add(id);
+            continue;
+        }
         events.ids.add(id);
         bytes.clear();
-        const bool bad = reader.encode(bytes, 3, key.size()).has_value();
+        const bool bad = reader.encode(bytes, first_key, key.size()).has_value();
         if (bad)
-            bytes = readable_key(reader, 3, key.size());
+            bytes = readable_key(reader, first_key, key.size());
         // A tuple starts with its number of fields, so readable text gets a mark that no tuple has.
         const auto [found, fresh] = position.try_emplace(bad ? "\xff" + bytes : bytes, events.keys.size());
         if (fresh) {

@@ -6,6 +6,7 @@
 // binlog_format = STATEMENT), local_infile off, no multi statements, verified TLS by docs/protocol.md section 4.
 #pragma once
 
+#include "core/chunks.hpp"
 #include "core/types.hpp"
 
 #include <functional>
@@ -44,7 +45,10 @@ class SourceSession {
     void end_snapshot();
 
     // Inside a snapshot: up to `limit` events of the table in id order, without those in `in_flight`.
-    core::EventSet read_events(const core::TableConfig &table, const core::IdSet &in_flight, std::size_t limit);
+    // With `chunks` (a table that is being copied directly): those of chunks in progress are left out, those of chunks that are not started
+    // come as ids only.
+    core::EventSet read_events(const core::TableConfig &table, const core::IdSet &in_flight, std::size_t limit,
+                               const core::TableChunks *chunks = nullptr);
 
     // Inside the same snapshot: current rows of the keys of these events (joined on the server by the ids). Rows whose key equals an
     // event's key under the old side's collation are sent with their *own* key bytes.

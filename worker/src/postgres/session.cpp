@@ -175,6 +175,24 @@ Result Session::run(const std::string &sql) {
     return finish_results();
 }
 
+void Session::send_bytes(const std::string &sql, const std::vector<Parameter> &parameters, std::string_view bytes) {
+    if (!connection_)
+        throw SessionLost(Side::new_side, "the PostgreSQL session is closed");
+    const std::size_t count = parameters.size() + 1;
+    std::vector<const char *> values;
+    std::vector<int> lengths(count, 0), formats(count, 0);
+    values.reserve(count);
+    for (const Parameter &parameter : parameters)
+        values.push_back(parameter ? parameter->c_str() : nullptr);
+    values.push_back(bytes.data());
+    lengths.back() = static_cast<int>(bytes.size());
+    formats.back() = 1;
+    if (PQsendQueryParams(connection_.get(), sql.c_str(), static_cast<int>(count), nullptr, values.data(), lengths.data(), formats.data(),
+                          0) == 0)
+        lost("could not send to PostgreSQL");
+    flush();
+}
+
 void Session::copy_begin(const std::string &sql) { run(sql); }
 
 void Session::copy_data(std::string_view bytes) {

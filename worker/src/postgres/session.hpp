@@ -57,6 +57,10 @@ class Session {
     // Statements without parameters, several at once. Returns the last result.
     Result run(const std::string &sql);
 
+    // The same in two halves, for a call whose last parameter is a block of bytes: send it, do something else, take the result.
+    void send_bytes(const std::string &sql, const std::vector<Parameter> &parameters, std::string_view bytes);
+    Result take_result() { return finish_results(); }
+
     // COPY … FROM STDIN: `sql` may have statements before it. Then any number of copy_data, then one of the two ends.
     void copy_begin(const std::string &sql);
     void copy_data(std::string_view bytes);

@@ -77,6 +77,13 @@ Settings parse_settings(const std::string &json_text) {
         settings.poll_max = std::max(settings.poll_min, Millis(at_least("poll_max_ms", settings.poll_max.count(), 1)));
         settings.pipeline_depth = static_cast<int>(at_least("pipeline_depth", settings.pipeline_depth, 1));
         settings.source_lock_timeout_ms = static_cast<unsigned>(at_least("source_lock_timeout_ms", settings.source_lock_timeout_ms, 100));
+        settings.backfill_copiers = static_cast<int>(at_least("backfill_copiers", settings.backfill_copiers, 0));
+        settings.backfill_direct_rows = at_least("backfill_direct_rows", settings.backfill_direct_rows, 0);
+        settings.backfill_chunk = Millis(at_least("backfill_chunk_ms", settings.backfill_chunk.count(), 1));
+        settings.backfill_rows_per_second = at_least("backfill_rows_per_second", settings.backfill_rows_per_second, 0);
+        settings.backfill_max_threads_running = at_least("backfill_max_threads_running", settings.backfill_max_threads_running, 0);
+        settings.backfill_max_history_list = at_least("backfill_max_history_list", settings.backfill_max_history_list, 0);
+        settings.backfill_max_replica_lag = Millis(at_least("backfill_max_replica_lag_ms", settings.backfill_max_replica_lag.count(), 0));
     } catch (const json::exception &error) {
         throw Error(Side::new_side, "22023", std::string("settings of the extension cannot be read: ") + error.what(), false);
     }

@@ -2,6 +2,7 @@
 // Not thread-safe: one owner thread.
 #pragma once
 
+#include "core/chunks.hpp"
 #include "core/types.hpp"
 #include "postgres/session.hpp"
 
@@ -24,6 +25,13 @@ struct Settings {
     Millis poll_max{250};
     int pipeline_depth = 3;
     unsigned source_lock_timeout_ms = 2000;
+    int backfill_copiers = 2;
+    std::int64_t backfill_direct_rows = 10000;
+    Millis backfill_chunk{500};
+    std::int64_t backfill_rows_per_second = 0; // 0: no limit, here and below
+    std::int64_t backfill_max_threads_running = 4;
+    std::int64_t backfill_max_history_list = 200000;
+    Millis backfill_max_replica_lag{10000};
 };
 Settings parse_settings(const std::string &json_text);
 
@@ -45,6 +53,17 @@ struct Request {
     int table_id = 0;
     std::vector<std::string> key;
     int flags = 0;
+};
+
+// A chunk in the hands of a copier, and how far the table is planned (tandem.mark_chunk).
+struct MarkedChunk {
+    bool copies = false;      // the table is copied directly now: neither paused nor done nor set back
+    std::optional<int> chunk; // none: all that are planned are done, or others have them
+    std::optional<std::vector<std::string>> low, high;
+    int attempt = 0;
+    int unstarted = 0, planned = 0, undone = 0;
+    bool planned_all = false;
+    std::optional<std::vector<std::string>> last_high; // of the last planned chunk
 };
 
 struct Question {
@@ -80,6 +99,20 @@ class WorkerApi {
     void forget_table(int table_id, std::int64_t epoch);
     void reached_barrier(int source_id, std::int64_t epoch, std::int64_t barrier);
     void report_stats(int source_id, std::int64_t epoch, const nlohmann::json &stats);
+
+    // Backfill (docs/protocol.md section 16).
+    std::string begin_backfill(int table_id, std::int64_t epoch, std::int64_t rows_at_least, std::int64_t rows_estimate,
+                               std::int64_t bytes_estimate);
+    core::ChunkReading read_chunks(int source_id);
+    void plan_chunks(int table_id, std::int64_t epoch, int after_chunk, const std::vector<std::vector<std::string>> &bounds, bool last);
+    MarkedChunk mark_chunk(int table_id, std::int64_t epoch, const std::vector<std::int64_t> &busy);
+    // Sends a block of rows; take_written waits for it and returns how many rows went in without a merge.
+    void write_chunk(int table_id, int chunk, int attempt, std::int64_t epoch, std::string_view rows);
+    std::int64_t take_written();
+    void end_chunk(int table_id, int chunk, int attempt, std::int64_t epoch, std::int64_t rows, std::int64_t bytes);
+    std::string end_backfill(int table_id, std::int64_t epoch);               // copying, building indexes, done
+    std::optional<std::string> build_index(int table_id, std::int64_t epoch); // none left; "" built; else why not yet
+    void report_pace(int source_id, std::int64_t epoch, const nlohmann::json &pace);
 
     std::optional<Question> next_question(Millis timeout);
     // False: nobody waits for the answer any more.

@@ -10,14 +10,14 @@
 namespace tandem::sync {
 namespace {
 
+int loss_flag(std::string_view image) { return core::has_losses(image) ? core::flag_losses : 0; }
+
+} // namespace
+
 std::string untranslatable_json(const core::Untranslatable &bad) {
     const nlohmann::json object = {{"sqlstate", bad.sqlstate}, {"column", bad.column}, {"message", bad.message}};
     return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
-
-int loss_flag(std::string_view image) { return core::has_losses(image) ? core::flag_losses : 0; }
-
-} // namespace
 
 CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &table, const core::EventSet &events,
                         postgres::CopyWriter &writer) {

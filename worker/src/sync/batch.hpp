@@ -47,6 +47,9 @@ CopiedTable copy_events(mysql::SourceSession &source, const core::TableConfig &t
 mysql::ChunkEnd copy_chunk(mysql::SourceSession &source, const core::TableConfig &table, const std::vector<std::string> &cursor,
                            std::size_t limit, postgres::CopyWriter &writer);
 
+// What stands for the image of a row with a value that PostgreSQL cannot hold (op X).
+std::string untranslatable_json(const core::Untranslatable &bad);
+
 std::string backfill_json(int table_id, const std::vector<std::string> &cursor, bool done, std::uint64_t rows);
 
 } // namespace tandem::sync

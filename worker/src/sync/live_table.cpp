@@ -21,7 +21,10 @@ Stage stage_of(const core::TableConfig &config) {
         return stage_of_running(config);
     if (config.desired_state == "paused")
         return config.state == "blocked" ? Stage::blocked : Stage::paused;
-    return config.desired_state == "dropped" ? Stage::dropping : Stage::idle;
+    // Dropped, or its backfill was cancelled: what is on the old side goes, and PostgreSQL decides what becomes of the rest.
+    if (config.desired_state == "dropped" || (config.desired_state == "registered" && config.state == "dropping"))
+        return Stage::dropping;
+    return Stage::idle;
 }
 
 bool cascades_between(const LiveTable &parent, const LiveTable &child) {
@@ -35,7 +38,8 @@ LiveTable make_live_table(core::TableConfig config) {
     table.stage = stage_of(config);
     table.cursor = config.backfill_cursor;
     table.chunk_end_sent = table.backfill_done = config.backfill_done;
-    const bool once_captured = config.backfill_done || !config.backfill_cursor.empty();
+    table.direct = config.backfill_mode == "direct" && !config.backfill_done;
+    const bool once_captured = config.backfill_done || table.direct || !config.backfill_cursor.empty();
     table.captured = config.state == "backfilling" || config.state == "syncing" || (once_captured && config.state != "registered");
     // Not yet proven again: the keeper looks first.
     if (table.stage == Stage::capturing)
@@ -64,7 +68,7 @@ void take_config(LiveTable &table, core::TableConfig config) {
             table.blocking_reason.clear();
         }
     } else {
-        table.stage = Stage::idle;
+        table.stage = stage_of(config);
     }
     table.reported_state = config.state;
     table.config = std::move(config);

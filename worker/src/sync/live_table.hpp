@@ -26,6 +26,9 @@ struct LiveTable {
     std::string blocking_reason; // not empty: becomes blocked when the reset of its backfill is acknowledged
 
     // Backfill. The cursor runs ahead of the catalog's by the chunks in flight; both are dropped together when the pump starts again.
+    // In direct mode copiers do it, see backfill.hpp.
+    bool begun = false;  // the mode is known
+    bool direct = false; // by copiers, until it is done or set back
     std::vector<std::string> cursor;
     bool chunk_end_sent = false;
     bool backfill_done = false;  // acknowledged; the catalog's value at the start, ours from then on
@@ -42,11 +45,11 @@ struct LiveTable {
     double capture_cost_us = -1;
 
     bool reads_outbox() const {
-        if (unreadable || !captured)
+        if (unreadable || !captured || (stage == Stage::backfilling && !begun))
             return false;
         return stage == Stage::capturing || stage == Stage::backfilling || stage == Stage::syncing || stage == Stage::blocked;
     }
-    bool has_progress() const { return backfill_done || !cursor.empty() || chunk_end_sent; }
+    bool has_progress() const { return backfill_done || direct || !cursor.empty() || chunk_end_sent; }
 };
 
 LiveTable make_live_table(core::TableConfig config);

@@ -72,6 +72,24 @@ class ChunkSize {
     std::int64_t rows_ = 1000;
 };
 
+// Rows of the chunks that copiers plan ahead: grows or shrinks towards a time for copying one.
+class AdaptiveRows {
+  public:
+    std::int64_t rows() const { return rows_; }
+    void learn(std::int64_t rows, std::chrono::microseconds took, std::chrono::microseconds target) {
+        if (rows < 1)
+            return;
+        const double per_row = static_cast<double>(std::max<std::int64_t>(took.count(), 1)) / static_cast<double>(rows);
+        const double wanted = static_cast<double>(target.count()) / per_row;
+        const double now = static_cast<double>(rows_);
+        rows_ = std::clamp(static_cast<std::int64_t>(std::clamp(wanted, now / 4, now * 4)), least, most);
+    }
+    static constexpr std::int64_t least = 10, most = 5000000;
+
+  private:
+    std::int64_t rows_ = 500;
+};
+
 // Pause before the next look at the outboxes: none after work, then doubling.
 class PollSchedule {
   public:

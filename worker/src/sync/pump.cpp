@@ -27,6 +27,7 @@ Pump::Pump(std::string conninfo, postgres::SourceRow source, LeaseKeeper &leases
 Pump::~Pump() {
     // Before the lease: they must not touch the old side after somebody else may lead.
     reverse_.reset();
+    backfill_.reset();
     capture_.reset();
     if (lease_)
         leases_.let_go(lease_);
@@ -69,6 +70,7 @@ Pump::Outcome Pump::run() {
     source_ = std::make_unique<mysql::SourceSession>(row_.connection);
     capture_ = std::make_unique<CaptureKeeper>(row_.connection, lease_, settings_.source_lock_timeout_ms);
     reverse_ = std::make_unique<ReversePump>(conninfo_, leases_.holder(), row_.connection, lease_);
+    backfill_ = std::make_unique<Backfill>(conninfo_, leases_.holder(), row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);
     load_tables();
     const Outcome outcome = loop();
@@ -199,6 +201,7 @@ void Pump::delete_exact(const std::vector<std::int64_t> &acked) {
 
 void Pump::drain() {
     stopping_since_ = Clock::now();
+    backfill_.reset();
     while (!in_flight_.empty() && Clock::now() - *stopping_since_ < stop_grace && lease_->held())
         if (!await_journal(Millis(200)))
             return;

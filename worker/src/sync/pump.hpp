@@ -1,5 +1,5 @@
 // The pump of one source: moves keys and rows from the outboxes to tandem.queue and deletes the events once they are applied.
-// Models: docs/model/a_pump.pml (variant V_PIPELINE) and docs/model/b2_ordered.pml; steps carry the models' names.
+// Models: docs/model/a_pump.pml (variant V_PIPELINE), b2_ordered.pml and, beside copiers, b1_chunks.pml; steps carry the models' names.
 //
 // One thread owns everything here. One session on the old side reads and deletes (invariant I1: ids die with the session that read
 // them); one session on PostgreSQL copies, submits and waits, under an epoch that was taken by that very session (I4). When either is
@@ -7,6 +7,7 @@
 #pragma once
 
 #include "postgres/worker_api.hpp"
+#include "sync/backfill.hpp"
 #include "sync/barrier.hpp"
 #include "sync/batch.hpp"
 #include "sync/capture_keeper.hpp"
@@ -61,6 +62,12 @@ class Pump {
     core::IdSet ids_in_flight(int table_id) const;
     bool everything_syncs() const;
 
+    // pump_backfill.cpp
+    void begin_backfill(LiveTable &table);
+    void follow_backfill();
+    core::ChunkReading read_chunks(const std::vector<LiveTable *> &tables);
+    bool look_again(const std::map<int, std::map<int, core::IdSet>> &not_started);
+
     // pump_tables.cpp
     void load_tables();
     void advance_tables();
@@ -88,6 +95,9 @@ class Pump {
     std::shared_ptr<Lease> lease_;
     std::unique_ptr<CaptureKeeper> capture_;
     std::unique_ptr<ReversePump> reverse_;
+    std::unique_ptr<Backfill> backfill_;
+    std::set<int> copying_; // tables that the copiers have
+    std::int64_t copied_generation_ = -1;
     postgres::Settings settings_;
     std::int64_t epoch_ = 0;
     std::int64_t batches_ = 0;

@@ -106,11 +106,14 @@ bool Pump::copy_live_batch() {
         return false;
     if (whole)
         barrier_.before_snapshot();
+    const core::ChunkReading chunks = read_chunks(tables);
+    std::map<int, std::map<int, core::IdSet>> not_started; // events by table and chunk
 
     const Clock::time_point started = Clock::now();
     Batch batch;
     batch.batch_id = next_batch_id();
     bool complete = whole;
+    bool discarded = false;
     LiveTable *reading = nullptr;
     try {
         Snapshot snapshot(*source_); // read_snapshot
@@ -118,13 +121,19 @@ bool Pump::copy_live_batch() {
         BatchBudget budget(settings_.batch_rows, settings_.batch_bytes, tables.size());
         for (LiveTable *table : tables) {
             reading = table;
+            const auto states = chunks.find(table->config.table_id);
+            const core::TableChunks *copying = states == chunks.end() || states->second.done ? nullptr : &states->second;
+            if (copying != nullptr && copying->held)
+                continue;
             const std::int64_t limit = budget.next_limit(table->size);
             if (limit == 0) {
                 complete = false;
                 break;
             }
             const core::IdSet in_flight_ids = ids_in_flight(table->config.table_id);
-            core::EventSet events = source_->read_events(table->config, in_flight_ids, static_cast<std::size_t>(limit));
+            core::EventSet events = source_->read_events(table->config, in_flight_ids, static_cast<std::size_t>(limit), copying);
+            if (!events.not_started.empty())
+                not_started[table->config.table_id] = std::move(events.not_started);
             complete = complete && !events.limited;
             const std::int64_t count = static_cast<std::int64_t>(events.ids.count());
             table->outbox_rows = events.limited ? -1 : count + static_cast<std::int64_t>(in_flight_ids.count());
@@ -143,6 +152,7 @@ bool Pump::copy_live_batch() {
         snapshot.end();
         if (!batch.parts.empty())
             submit(writer, std::move(batch), started, std::nullopt);
+        discarded = look_again(not_started);
     } catch (const Error &error) {
         barrier_.after_snapshot(false, 0);
         if (!for_good(error) || reading == nullptr)
@@ -153,7 +163,7 @@ bool Pump::copy_live_batch() {
     const std::int64_t last = in_flight_.empty() ? 0 : in_flight_.back().batch_id;
     barrier_.after_snapshot(complete, last);
     barrier_.finished_up_to(in_flight_.empty() ? 0 : in_flight_.front().batch_id);
-    return !in_flight_.empty() && in_flight_.back().submitted >= started;
+    return discarded || (!in_flight_.empty() && in_flight_.back().submitted >= started);
 }
 
 // Makes what was copied a batch: one transaction with its rows.
@@ -171,7 +181,8 @@ void Pump::submit(postgres::CopyWriter &writer, Batch batch, Clock::time_point s
 }
 
 bool Pump::backfills_now(const LiveTable &table) const {
-    return table.stage == Stage::backfilling && !table.chunk_end_sent && !table.unreadable && !table.needs_reset;
+    return table.stage == Stage::backfilling && table.begun && !table.direct && !table.chunk_end_sent && !table.unreadable &&
+           !table.needs_reset;
 }
 
 // Next chunk of one table whose history is not copied yet, in snapshot order with the live batches (model B2: one reader).
@@ -227,6 +238,7 @@ bool Pump::copy_reset_batch() {
         table->cursor.clear();
         table->chunk_end_sent = false;
         table->backfill_done = false;
+        table->begun = table->direct = false; // the copiers' chunks go with the apply of this batch; from then on, in order
         return true;
     }
     return false;

@@ -66,6 +66,7 @@ void Pump::advance_tables() {
     take_capture_news();
     for (LiveTable *table : all_tables())
         advance(*table);
+    follow_backfill();
 }
 
 void Pump::wish_capture(const LiveTable &table) {
@@ -85,7 +86,7 @@ void Pump::wish_capture(const LiveTable &table) {
             capture_->ignore(table.config.table_id);
         break;
     case Stage::dropping:
-        if (!in_flight(table.config.table_id))
+        if (!in_flight(table.config.table_id) && !backfill_->holds(table.config.table_id))
             capture_->want(table.config, CaptureKeeper::Want::removed);
         break;
     case Stage::blocked:
@@ -119,6 +120,9 @@ void Pump::advance(LiveTable &table) {
         wish_capture(table);
         return;
     }
+    case Stage::backfilling:
+        begin_backfill(table);
+        return;
     case Stage::paused:
         if (!in_flight(table.config.table_id))
             report(table, Stage::paused);
