@@ -48,6 +48,7 @@ EXPLAIN (COSTS OFF) EXECUTE one(1);
 SELECT tandem.set_read_strategy('users', 'new_fallback_old');
 EXPLAIN (VERBOSE, COSTS OFF) EXECUTE one(1);
 SELECT id, mail, nick FROM people_routed ORDER BY id;
+SELECT tandem.set_direct_writes('users', 'allow');
 UPDATE people SET nick = 'only here' WHERE id = 1;
 DELETE FROM people WHERE id = 2;
 SELECT id, mail, nick, shout FROM people_routed ORDER BY id;

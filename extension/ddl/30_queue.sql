@@ -49,9 +49,13 @@ CREATE TABLE tandem.request (
   flags      integer NOT NULL DEFAULT 0,
   reason     text NOT NULL,
   asked_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
-  asked_by   name NOT NULL DEFAULT CURRENT_USER
+  asked_by   name NOT NULL DEFAULT CURRENT_USER,
+  not_before timestamptz NOT NULL DEFAULT '-infinity',
+  direct_id  bigint
 );
 CREATE INDEX request_table ON tandem.request (table_id);
+COMMENT ON COLUMN tandem.request.not_before IS 'not handed to the worker earlier';
+COMMENT ON COLUMN tandem.request.direct_id IS 'write that is to be verified, see tandem.direct_write';
 COMMENT ON TABLE tandem.request IS 'keys that must be fetched again: asked by tandem.enqueue, or found by cascade expansion';
 
 CREATE TABLE tandem.retry (

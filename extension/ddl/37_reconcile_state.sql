@@ -181,7 +181,9 @@ CREATE VIEW tandem._waiting_key AS
   UNION ALL
   SELECT l.table_id, l.key, 'reverse_letter' FROM tandem.reverse_letter AS l
   UNION ALL
-  SELECT o.table_id, o.key, 'reverse_queue' FROM tandem.reverse_outbox AS o;
-COMMENT ON VIEW tandem._waiting_key IS 'keys whose last state is not on the other side';
+  SELECT o.table_id, o.key, 'reverse_queue' FROM tandem.reverse_outbox AS o
+  UNION ALL
+  SELECT DISTINCT w.table_id, w.key, 'direct_write' FROM tandem.direct_write AS w;
+COMMENT ON VIEW tandem._waiting_key IS 'keys whose last state is not on the other side, or that the application has written itself and that are not verified';
 -- What is asked for by its key.
 CREATE INDEX reverse_outbox_key ON tandem.reverse_outbox (table_id, key);

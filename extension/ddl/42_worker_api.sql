@@ -113,8 +113,8 @@ COMMENT ON FUNCTION tandem.finish_batches(bigint[]) IS 'the outbox rows of these
 CREATE VIEW tandem._takable_requests AS
   SELECT r.request_id, t.source_id, r.table_id, r.key_text, r.flags
   FROM tandem.request AS r JOIN tandem.source_table AS t USING (table_id) JOIN tandem.table_state AS a USING (table_id)
-  WHERE t.desired_state = 'running' AND a.state IN ('backfilling', 'syncing');
-COMMENT ON VIEW tandem._takable_requests IS 'requests of tables whose outbox is there and is read';
+  WHERE t.desired_state = 'running' AND a.state IN ('backfilling', 'syncing') AND r.not_before <= clock_timestamp();
+COMMENT ON VIEW tandem._takable_requests IS 'requests that are due, of tables whose outbox is there and is read';
 
 CREATE FUNCTION tandem.take_requests(source_id integer, "limit" integer) RETURNS TABLE (request_id bigint, table_id integer, key_text text[], flags integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -128,6 +128,13 @@ CREATE FUNCTION tandem.finish_requests(ids bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  -- Images of batches that are already here were read before the keys were in the outbox.
+  INSERT INTO tandem.direct_asked (direct_id, asked_after)
+  SELECT r.direct_id, greatest(l.epoch << 32, (SELECT max(b.batch_id) FROM tandem.batch AS b WHERE b.batch_id >= l.epoch << 32 AND b.batch_id < (l.epoch + 1) << 32),
+                               (SELECT max(j.batch_id) FROM tandem.journal AS j WHERE j.batch_id >= l.epoch << 32 AND j.batch_id < (l.epoch + 1) << 32))
+  FROM tandem.request AS r JOIN tandem.source_table AS t USING (table_id) JOIN tandem.lease AS l USING (source_id)
+  WHERE r.request_id = ANY (ids) AND r.direct_id IS NOT NULL
+  ON CONFLICT (direct_id) DO UPDATE SET asked_after = excluded.asked_after;
   DELETE FROM tandem.request AS r WHERE r.request_id = ANY (ids);
   PERFORM tandem._requests_changed();
 END

@@ -34,8 +34,13 @@ DECLARE
   wanted integer := tandem._table_id("table");
 BEGIN
   PERFORM tandem._refuse_not_running(wanted);
-  INSERT INTO tandem.request (table_id, key_text, reason, asked_by)
-  VALUES (wanted, tandem.key_text(wanted, tandem.encode_key(wanted, key)), 'enqueue', session_user);
+  IF EXISTS (SELECT FROM tandem.phase AS p WHERE p.table_id = wanted AND p.phase = 'dual_write') THEN
+    -- Nothing is to be waited for: the write to the target is known to have failed, and is counted.
+    PERFORM tandem._expect_key(wanted, tandem.encode_key(wanted, key), 'ENQUEUE', interval '0');
+  ELSE
+    INSERT INTO tandem.request (table_id, key_text, reason, asked_by)
+    VALUES (wanted, tandem.key_text(wanted, tandem.encode_key(wanted, key)), 'enqueue', session_user);
+  END IF;
   PERFORM tandem._requests_changed();
 END
 $$;

@@ -35,6 +35,19 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem._strategies(text) IS 'read strategies that a phase allows; the first is the one it begins with when the present one is not among them';
 
+-- What becomes of a write to the target by anybody but apply. Declared for the phases in which the new side only follows.
+CREATE FUNCTION tandem._direct_writes(table_id integer, phase text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE
+    WHEN phase IN ('registered', 'new_primary', 'contracted') THEN 'allow'
+    WHEN phase IN ('cutover', 'closing') THEN 'refuse'
+    WHEN phase = 'dual_write' THEN 'record'
+    ELSE coalesce((SELECT d.direct_writes FROM tandem.dual_policy AS d WHERE d.table_id = _direct_writes.table_id),
+                  CASE WHEN phase = 'syncing' THEN 'allow' ELSE 'refuse' END) END
+$$;
+COMMENT ON FUNCTION tandem._direct_writes(integer, text) IS 'refuse, record or allow: direct writes to the target of a table in a phase';
+
 -- --- rules of tandem.phase --------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION tandem._guard_phase() RETURNS trigger
@@ -56,6 +69,7 @@ BEGIN
   IF NEW.read_strategy <> ALL (tandem._strategies(NEW.phase)) THEN
     NEW.read_strategy := (tandem._strategies(NEW.phase))[1];
   END IF;
+  NEW.direct_writes := tandem._direct_writes(NEW.table_id, NEW.phase);
   NEW.moved_at := clock_timestamp();
   NEW.moved_by := session_user;
   RETURN NEW;
@@ -187,7 +201,8 @@ CREATE FUNCTION tandem._unmet(table_id integer, to_phase text) RETURNS SETOF tex
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   WITH facts AS (
-    SELECT t.desired_state, v.state, v.reason, v.backfill_done, v.retry_rows, v.dead_letters, v.lag_seconds, w.leader IS NOT NULL AS led
+    SELECT t.filter IS NOT NULL AS filtered, t.constants <> '{}' AS shared,
+           (SELECT count(DISTINCT d.key) FROM tandem.direct_write AS d WHERE d.table_id = t.table_id AND d.review) AS in_review, t.desired_state, v.state, v.reason, v.backfill_done, v.retry_rows, v.dead_letters, v.lag_seconds, w.leader IS NOT NULL AS led
     FROM tandem.tables AS t JOIN tandem.pg_stat_tandem_tables AS v USING (source, "table") JOIN tandem.pg_stat_tandem_worker AS w USING (source)
     WHERE t.table_id = _unmet.table_id)
   SELECT unmet FROM facts CROSS JOIN LATERAL (
@@ -198,7 +213,10 @@ AS $$
            (5, to_phase IN ('dual_write', 'ready') AND NOT led, 'no tandem-sync leads its source'),
            (6, to_phase = 'ready' AND dead_letters > 0, format('it has dead letters: %s', dead_letters)),
            (7, to_phase = 'ready' AND retry_rows > 0, format('rows of it wait to be tried again: %s', retry_rows)),
-           (8, to_phase = 'ready' AND led AND lag_seconds > 60, format('it lags by %s s, more than 60', lag_seconds::bigint))
+           (8, to_phase = 'ready' AND led AND lag_seconds > 60, format('it lags by %s s, more than 60', lag_seconds::bigint)),
+           (9, to_phase = 'dual_write' AND filtered, 'it has a filter: rows outside of it have no place in the target'),
+           (10, to_phase = 'dual_write' AND shared, 'its target has a constant column, or is shared with other tables'),
+           (11, to_phase = 'ready' AND in_review > 0, format('differences of double writes wait for review: %s', in_review))
     ) AS p(position, applies, unmet)
   WHERE applies ORDER BY position
 $$;
@@ -254,6 +272,7 @@ BEGIN
   IF cardinality(to_start) > 0 THEN
     PERFORM tandem.start(VARIADIC to_start);
   END IF;
+  PERFORM tandem._fit_guards(i) FROM unnest(moving) AS i;
   RETURN new_epoch;
 END
 $$;
@@ -383,7 +402,7 @@ COMMENT ON FUNCTION tandem._runs_mean(text, text, text) IS 'what runs for a tabl
 CREATE VIEW tandem.phases AS
   SELECT s.name AS source, t.name AS "table", t.target, p.phase, p.epoch, tandem._source_of_truth(p.phase) AS source_of_truth,
          p.read_strategy, tandem._reads_mean(p.read_strategy) AS reads, tandem._writes_mean(p.phase) AS writes,
-         tandem._runs_mean(p.phase, t.desired_state, coalesce(a.state, 'registered')) AS runs, tandem._next_phases(p.phase) AS next_phases,
+         tandem._runs_mean(p.phase, t.desired_state, coalesce(a.state, 'registered')) AS runs, p.direct_writes, tandem._next_phases(p.phase) AS next_phases,
          p.moved_at AS since, p.moved_by, p.note
   FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id) JOIN tandem.source AS s USING (source_id)
     LEFT JOIN tandem.table_state AS a USING (table_id);
@@ -398,6 +417,7 @@ COMMENT ON COLUMN tandem.phases.read_strategy IS 'what routed views read: old, n
 COMMENT ON COLUMN tandem.phases.reads IS 'the read strategy in words';
 COMMENT ON COLUMN tandem.phases.writes IS 'where an application writes';
 COMMENT ON COLUMN tandem.phases.runs IS 'what runs for the table now';
+COMMENT ON COLUMN tandem.phases.direct_writes IS 'what becomes of a write to the target by anybody but apply: refuse, record (and verify) or allow';
 COMMENT ON COLUMN tandem.phases.next_phases IS 'phases that may follow';
 COMMENT ON COLUMN tandem.phases.since IS 'when phase or read strategy was changed last';
 COMMENT ON COLUMN tandem.phases.moved_by IS 'who changed it';

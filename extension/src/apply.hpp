@@ -5,6 +5,7 @@
 //   apply_settle   the rows of a transaction table by table: state, fate, log
 //   apply_retry    rows put aside, and the tables retry and dead_letter
 //   apply_journal  keys that were touched, for reconciliation
+//   apply_dual     images compared with writes of the application that wait to be verified
 //   apply_losses   values that PostgreSQL cannot hold: originals and counters
 //   apply_cascade  children that the old side changes behind the triggers' back; cascade_lookup: how they are found
 //   apply_direct   rows of a backfill chunk, in a copier's session
@@ -27,6 +28,7 @@ enum class Fate : std::uint8_t {
     applied,
     retry, // put aside: may pass
     dead,  // cannot be applied as it is
+    held,  // left alone: the target's row was written by the application and is not verified yet, or waits for review
 };
 
 // One row of a batch or of tandem.retry. Lives in the memory context of the transaction.
@@ -86,8 +88,12 @@ Row *collect_rows(Statement *statement, Datum *values, int expected, int *count)
 // Sorts rows (all of the transaction) into tables, in the current context; reads the tables' states and locks them against removal.
 TableRows *group_rows(Row *rows, int count, int *table_count);
 // Decides and writes: cascades, rows, retry and dead letters, blocked tables. Common to batches and retries.
-void settle_tables(TableRows *tables, int count, bool from_queue);
-void report_settled(const TableRows *tables, int count); // after the commit: counters, warnings in the log
+void settle_tables(TableRows *tables, int count, std::int64_t batch_id); // batch_id 0: rows of tandem.retry
+void report_settled(const TableRows *tables, int count);                 // after the commit: counters, warnings in the log
+
+// apply_dual: before apply_rows; rows of the queue only
+void verify_dual_writes(TableRows *set, std::int64_t batch_id);
+void verify_writes_later(TableRows *set); // the rows cannot be applied now
 
 // apply_losses: after apply_rows; originals kept and losses counted in the transaction that changed the rows.
 void record_losses(TableRows *set);

@@ -250,7 +250,7 @@ bool apply_next_batch() {
         Datum id = Int64GetDatum(batch.batch_id);
         Row *rows = collect_rows(&read_rows, &id, batch.rows, &row_count);
         tables = group_rows(rows, row_count, &table_count);
-        settle_tables(tables, table_count, true);
+        settle_tables(tables, table_count, batch.batch_id);
         if (batch.has_backfill)
             end_backfill(batch);
     }

@@ -243,7 +243,7 @@ bool apply_due_retries(long *next_due_ms) {
         return false;
     }
     TableRows *tables = group_rows(rows, row_count, &table_count);
-    settle_tables(tables, table_count, false);
+    settle_tables(tables, table_count, 0);
     failpoint("apply:before_retry_commit");
     commit_apply_transaction();
     notify_waiters();

@@ -187,7 +187,8 @@ TableRows *group_rows(Row *rows, int count, int *table_count) {
     return sets;
 }
 
-void settle_tables(TableRows *tables, int count, bool from_queue) {
+void settle_tables(TableRows *tables, int count, std::int64_t batch_id) {
+    const bool from_queue = batch_id != 0;
     for (int i = 0; i < count; i++)
         if (from_queue && tables[i].table != nullptr)
             supersede(&tables[i]);
@@ -204,6 +205,10 @@ void settle_tables(TableRows *tables, int count, bool from_queue) {
         if (was_writable && set->table->refusal != nullptr && set->table_error == nullptr)
             set->table_error = make_error(set->table->refusal_code, set->table->refusal, nullptr);
         bury_untranslatable(set);
+        if (from_queue && was_writable && set->table_error == nullptr)
+            verify_dual_writes(set, batch_id);
+        else if (from_queue)
+            verify_writes_later(set);
         if (!was_writable)
             put_aside(set, make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "table is paused or blocked", nullptr));
         else if (set->table_error != nullptr)

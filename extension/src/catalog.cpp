@@ -30,7 +30,10 @@ volatile bool outdated = false;
 
 Statement read_table = {"SELECT t.source_id, t.name, t.target::pg_catalog.oid, t.key_columns, s.database, t.filter, "
                         "EXISTS (SELECT FROM tandem.source_column c WHERE c.table_id OPERATOR(pg_catalog.=) t.table_id "
-                        "AND c.policy OPERATOR(pg_catalog.<>) 'dead_letter') "
+                        "AND c.policy OPERATOR(pg_catalog.<>) 'dead_letter'), "
+                        "EXISTS (SELECT FROM tandem.phase p WHERE p.table_id OPERATOR(pg_catalog.=) t.table_id "
+                        "AND p.direct_writes OPERATOR(pg_catalog.=) 'record') "
+                        "OR EXISTS (SELECT FROM tandem.direct_write w WHERE w.table_id OPERATOR(pg_catalog.=) t.table_id) "
                         "FROM tandem.source_table t JOIN tandem.source s ON s.source_id OPERATOR(pg_catalog.=) t.source_id "
                         "WHERE t.table_id OPERATOR(pg_catalog.=) $1",
                         1,
@@ -116,6 +119,7 @@ bool read_source_part(SourceTable *table, int table_id, MemoryContext context) {
     const char **key_names = text_array(0, 4, &key_count, context);
     table->filter = result_text(0, 6, context);
     table->has_policies = result_bool(0, 7);
+    table->verifies_writes = result_bool(0, 8);
 
     table->column_count = static_cast<int>(execute(&read_columns, &id));
     table->columns = allocate<ImageColumn>(context, table->column_count);
@@ -201,6 +205,7 @@ void read_target_part(SourceTable *table, MemoryContext context) {
             continue;
         }
         column->type = attribute->atttypid;
+        column->typmod = attribute->atttypmod;
         column->base_type = getBaseType(attribute->atttypid);
         column->image_equal = type_is_image_equal(column->base_type, attribute->attcollation);
         column->enum_from_text = column->source_column >= 0 && type_is_enum(column->base_type);
@@ -294,6 +299,8 @@ void refresh_catalog() {
         free_plan(plans.put_new);
         free_plan(plans.missing_rows);
         free_plan(plans.wanted_rows);
+        free_plan(plans.present_keys);
+        free_plan(plans.compare_rows);
     }
     cached = NIL;
     MemoryContextReset(cache_context);

@@ -18,6 +18,7 @@ struct TargetColumn {
     const char *name;
     Oid type; // as declared, may be a domain
     Oid base_type;
+    std::int32_t typmod;
     bool enum_from_text;
     int source_column; // index into columns, -1: expression
     const char *expression;
@@ -45,6 +46,8 @@ struct TablePlans {
     SPIPlanPtr put_new;
     SPIPlanPtr missing_rows;
     SPIPlanPtr wanted_rows;
+    SPIPlanPtr present_keys;
+    SPIPlanPtr compare_rows;
 };
 
 struct SourceTable {
@@ -73,8 +76,9 @@ struct SourceTable {
     TargetColumn **target_key; // in order of key_position
     List *kept_columns;        // names of target columns that are not written (char *), generated ones left out
 
-    const char *filter; // expression over the old columns: rows for which it is not true are not in the target; nullptr: all are
-    bool has_policies;  // for values that PostgreSQL cannot hold
+    const char *filter;   // expression over the old columns: rows for which it is not true are not in the target; nullptr: all are
+    bool has_policies;    // for values that PostgreSQL cannot hold
+    bool verifies_writes; // direct writes to the target are recorded, or some are not verified yet
 
     List *cascades; // Cascade *
     TablePlans plans;

@@ -24,6 +24,7 @@ constexpr AttrNumber column_table_id = 1;
 constexpr AttrNumber column_phase = 2;
 constexpr AttrNumber column_epoch = 3;
 constexpr AttrNumber column_read_strategy = 4;
+constexpr AttrNumber column_direct_writes = 8;
 
 // A routed view asks for its strategy once per branch. Between two calls the strategy may change; a plan with branches of two strategies would
 // return rows twice or not at all. So what the first call of a planning saw holds for that planning. A change that came too late for it makes the
@@ -94,6 +95,7 @@ bool read_phase(int table_id, Phase *phase) {
         bool is_null;
         copy_text(phase->phase, tuple, column_phase, RelationGetDescr(relation));
         copy_text(phase->read_strategy, tuple, column_read_strategy, RelationGetDescr(relation));
+        copy_text(phase->direct_writes, tuple, column_direct_writes, RelationGetDescr(relation));
         phase->epoch = DatumGetInt64(heap_getattr(tuple, column_epoch, RelationGetDescr(relation), &is_null));
     }
     systable_endscan(scan);

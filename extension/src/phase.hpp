@@ -14,6 +14,7 @@ struct Phase {
     char phase[phase_name_length];
     std::int64_t epoch;
     char read_strategy[phase_name_length];
+    char direct_writes[phase_name_length]; // refuse, record, allow
 };
 
 bool read_phase(int table_id, Phase *phase); // false: the table is not known

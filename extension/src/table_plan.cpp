@@ -204,6 +204,51 @@ SPIPlanPtr wanted_rows_plan(SourceTable *table) {
     return table->plans.wanted_rows;
 }
 
+SPIPlanPtr present_keys_plan(SourceTable *table) {
+    if (table->plans.present_keys == nullptr) {
+        StringInfoData sql;
+        initStringInfo(&sql);
+        appendStringInfoString(&sql, "SELECT FROM (SELECT ");
+        append_key_values(&sql, table);
+        appendStringInfo(&sql, " FROM %s) AS s JOIN %s AS t ON ", keys_relation, table->target_name);
+        append_key_match(&sql, table);
+        table->plans.present_keys = prepare(sql.data);
+    }
+    return table->plans.present_keys;
+}
+
+SPIPlanPtr compare_rows_plan(SourceTable *table) {
+    if (table->plans.compare_rows == nullptr) {
+        StringInfoData sql;
+        StringInfoData wanted;  // what apply would write, under the names tandem_v1, tandem_v2 …
+        StringInfoData present; // the same columns of the target
+        StringInfoData names;
+        initStringInfo(&sql);
+        initStringInfo(&wanted);
+        initStringInfo(&present);
+        initStringInfo(&names);
+        for (int i = 0; i < table->target_count; i++) {
+            const TargetColumn *column = &table->targets[i];
+            appendStringInfoString(&wanted, ", CAST(");
+            append_value(&wanted, table, column);
+            appendStringInfo(&wanted, " AS %s) AS tandem_v%d",
+                             format_type_extended(column->type, column->typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
+                             i + 1);
+            appendStringInfo(&present, "%st.%s", i > 0 ? ", " : "", quote_identifier(column->name));
+            appendStringInfo(&names, "%ss.tandem_v%d", i > 0 ? ", " : "", i + 1);
+        }
+        appendStringInfo(&sql,
+                         "SELECT CASE WHEN t.%s IS NULL THEN 0 WHEN CAST(ROW(%s) AS pg_catalog.record) OPERATOR(pg_catalog.*=) "
+                         "CAST(ROW(%s) AS pg_catalog.record) THEN 1 ELSE 2 END FROM (SELECT ",
+                         quote_identifier(table->target_key[0]->name), present.data, names.data);
+        append_key_values(&sql, table);
+        appendStringInfo(&sql, "%s FROM %s) AS s LEFT JOIN %s AS t ON ", wanted.data, rows_relation, table->target_name);
+        append_key_match(&sql, table);
+        table->plans.compare_rows = prepare(sql.data);
+    }
+    return table->plans.compare_rows;
+}
+
 SPIPlanPtr take_rows_plan(SourceTable *table) {
     if (table->plans.take_rows == nullptr) {
         StringInfoData sql;

@@ -33,6 +33,10 @@ SPIPlanPtr upsert_plan(SourceTable *table);      // INSERT … SELECT FROM tande
 
 SPIPlanPtr wanted_rows_plan(SourceTable *table); // numbers of the tandem_rows that pass the filter; NULL does not
 
+SPIPlanPtr present_keys_plan(SourceTable *table); // one row for each of tandem_keys that the target has
+SPIPlanPtr compare_rows_plan(
+    SourceTable *table); // for each of tandem_rows: 0 the target lacks it, 1 it is there as apply would write it, 2 it differs
+
 // Unique values that move between rows of a set: take the rows out first, then put them all in again.
 SPIPlanPtr take_rows_plan(SourceTable *table);    // DELETE … USING tandem_rows RETURNING number, columns that are not written
 SPIPlanPtr put_kept_plan(SourceTable *table);     // INSERT … FROM tandem_rows JOIN tandem_kept
