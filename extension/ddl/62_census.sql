@@ -14,6 +14,7 @@ AS $$
     ('outside_day', 'times below 0 or from 24:00:00 on', 'interval: they do not fit time'),
     ('nul', 'text with U+0000', 'remove it on the old side, or take the column as bytes; each such row is a dead letter'),
     ('bad_text', 'bytes that are no text of the column''s character set', 'mend them on the old side; such a row is a dead letter, or arrives as the old server converts it'),
+    ('looks_utf8', 'text that looks like UTF-8 read as latin1 (such as ''Ã©'' for ''é'')', 'it arrives as the old side shows it; if that is wrong, mend it there: CONVERT(CAST(CONVERT(… USING latin1) AS BINARY) USING utf8mb4)'),
     ('bad_enum', 'ENUM values that are no label (stored as '''' with number 0)', 'text: they arrive as '''''),
     ('nul_escape', 'JSON with \u0000', 'jsonb cannot hold it: mend it on the old side; each such row is a dead letter'),
     ('trailing_space', 'unique text that ends in spaces', 'the old side finds it without the spaces, PostgreSQL does not: trim it on the old side'),

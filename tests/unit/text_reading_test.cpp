@@ -30,6 +30,12 @@ TEST(TextReading, OnlyWhatMayBeLostIsReadTwice) {
     EXPECT_EQ(reading("utf16"), TextReading::both);
 }
 
+TEST(TextReading, TypesThatTheClientMayNotKnowComeAsBytes) {
+    Column column;
+    column.data_type = "vector";
+    EXPECT_EQ(text_reading(column), TextReading::bytes);
+}
+
 TEST(TextReading, QuestionMarksAreCounted) {
     EXPECT_TRUE(lost_in_conversion("sjis", "\x87\x40", "?"));
     EXPECT_TRUE(lost_in_conversion("sjis", "?\x87\x40", "??"));

@@ -192,3 +192,29 @@ def test_moved_afterwards(scene):
         scene.add_table(table)
     scene.start_all()
     scene.check(tables=["people", "pets", "by_text", "by_bytes", "by_enum", "by_time", "by_bit"])
+
+
+def test_mislabelled(scene):
+    """UTF-8 written through a connection of latin1, in both ways in which it is found: latin1 columns with UTF-8 bytes, and doubly encoded utf8mb4."""
+    scene.old.query("CREATE TABLE labels (id INT PRIMARY KEY, l VARCHAR(40) CHARACTER SET latin1, u VARCHAR(40) CHARACTER SET utf8mb4) ENGINE=InnoDB", database=scene.old_database)
+    connection = scene.app()
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO labels VALUES (1, _latin1 X'C3A9', _utf8mb4 X'C383C2A9'), (2, _latin1 X'E9', '\u00e9'), (3, 'plain', 'plain'), (4, NULL, '\u20ac\u4e2d'),"
+                       " (5, _latin1 X'C3A9E9', '\u00c3\u00a9\u4e2d'), (6, _latin1 X'E282AC', CONVERT(_latin1 X'61E282AC62' USING utf8mb4)), (7, '', '')")
+        cursor.execute("SELECT CONVERT(CAST(CONVERT(u USING latin1) AS BINARY) USING utf8mb4) FROM labels WHERE id IN (1, 6) ORDER BY id")
+        assert cursor.fetchall() == (("\u00e9",), ("a\u20acb",))  # the proposal
+    connection.close()
+    name = "text that looks like UTF-8 read as latin1 (such as '\u00c3\u00a9' for '\u00e9')"
+    assert findings(census(scene, "labels")) == {("l", name): (2, ["1", "6"]), ("u", name): (2, ["1", "6"])}
+
+
+def test_index_entries(scene, flavor):
+    """Values that no B-tree of PostgreSQL takes: the index is not created, and the census says how many there are."""
+    if flavor != "mariadb":
+        pytest.skip("an index of 2,800 bytes is more than the default of this server")
+    scene.old.query("CREATE TABLE wide (id INT PRIMARY KEY, v VARCHAR(700) CHARACTER SET utf8mb4, KEY (v)) ENGINE=InnoDB ROW_FORMAT=DYNAMIC", database=scene.old_database)
+    scene.write("INSERT INTO wide VALUES (1, REPEAT('\U0001f98a', 700)), (2, REPEAT('a', 700)), (3, REPEAT('\u20ac', 700)), (4, NULL)")
+    assert findings(census(scene, "wide")) == {("v", "values too long for an index entry of PostgreSQL"): (1, ["1"])}
+    scene.add_table("wide")
+    scene.start_all()
+    scene.check(tables=["wide"])

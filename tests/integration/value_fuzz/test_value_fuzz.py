@@ -8,6 +8,8 @@ import pytest
 from oracle import KINDS, MARIADB_KINDS, NOTHING
 
 ADD_ALL = False
+BAD_DATES = {"zero dates", "dates with year, month or day zero", "dates that are not in the calendar"}
+BAD_TEXTS = {"text with U+0000", "bytes that are no text of the column's character set"}
 ZONES = ["+00:00", "+05:30", "-11:00", "+13:00"]
 
 
@@ -57,6 +59,7 @@ class Table:
             cursor.execute(f"SELECT {', '.join(kind.old.format(name) for name, kind in self.columns)} FROM {self.name}")
             rows = [tuple(None if v is None else kind.old_form(v) for v, (_, kind) in zip(row, self.columns)) for row in cursor.fetchall()]
         connection.close()
+        self.bad = {name: sum(row[i] is NOTHING for row in rows) for i, (name, _) in enumerate(self.columns)}
         return [row for row in rows if NOTHING not in row], [row[:len(self.key)] for row in rows if NOTHING in row]
 
     def found(self, scene):
@@ -114,6 +117,19 @@ def test_random_tables(scene, flavor, seed):
         assert not others and len({row[:len(table.key)] for row in found}) == len(found), what + f"too many: {others[:3]}"
         letters = scene.value("SELECT count(*) FROM tandem.dead_letter JOIN tandem.source_table USING (table_id) WHERE name = %s", (table.name,))
         assert letters == len(refused), what + f"{letters} dead letters, {len(refused)} rows that PostgreSQL cannot hold"
+        check_census(scene, table, what)
+
+
+def check_census(scene, table, what):
+    """The census finds the same columns, and for dates the same number of rows."""
+    found = {name: 0 for name, _ in table.columns}
+    for name, finding, count in scene.sql("SELECT column_name, finding, count FROM tandem.census('shop', %s)", (table.name,)):
+        if finding is not None and (finding in BAD_DATES or finding in BAD_TEXTS):
+            found[name] += count
+    for name, kind in table.columns:
+        dates = kind.name.startswith(("DATE", "TIMESTAMP"))
+        assert found[name] == table.bad[name] if dates else bool(found[name]) == bool(table.bad[name]), \
+            what + f"column {name}: the census finds {found[name]}, {table.bad[name]} are bad"
 
 
 def nearest(row, found, table):

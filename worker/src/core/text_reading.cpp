@@ -16,6 +16,8 @@ std::size_t unit_of(std::string_view charset) {
 
 TextReading text_reading(const Column &column) {
     const std::string &charset = column.charset;
+    if (column.data_type == "vector") // a type that the client library may not know on the wire
+        return TextReading::bytes;
     if (charset.empty() || charset == "binary" || charset == "utf8mb4")
         return TextReading::converted;
     if (charset == "utf8" || charset == "utf8mb3" || charset == "ascii")

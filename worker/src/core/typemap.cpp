@@ -84,11 +84,12 @@ MappedType map_type(std::string_view data_type, std::string_view column_type, bo
         return {"interval", {}};
     if (one_of(type, {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "nchar", "nvarchar"}))
         return {"text", {}};
-    if (one_of(type, {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}))
+    // VECTOR (MySQL 9): its numbers, four bytes each, little endian.
+    if (one_of(type, {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector"}))
         return {"bytea", {}};
     if (type == "json")
         return {"jsonb", {}};
-    // Exact bytes as stored: four bytes of SRID, then WKB.
+    // WKB, see core/geometry.hpp.
     if (one_of(type, {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection",
                       "geomcollection"}))
         return {"bytea", {}};

@@ -51,6 +51,30 @@ void add_time_checks(std::vector<CensusCheck> &checks, const std::string &name, 
         checks.push_back({name, "outside_day", value + " + 0 < 0 OR " + value + " + 0 >= 240000"});
 }
 
+// A surrogate in UTF-8, which the old servers take for a character: ED, then A0 to BF. No character has ED but at its beginning.
+std::string half_a_pair(const std::string &utf8) {
+    static constexpr char digits[] = "0123456789ABCDEF";
+    std::vector<std::string> pairs;
+    for (const char high : {'A', 'B'})
+        for (int low = 0; low < 16; ++low)
+            pairs.push_back(std::string("LOCATE(X'ED") + high + digits[low] + "', " + utf8 + ") > 0");
+    return "(LOCATE(X'ED', " + utf8 + ") > 0 AND (" + join(pairs, " OR ") + "))";
+}
+
+// UTF-8 that was written through a connection of latin1: 'é' is stored as the two characters 'Ã©', each as the column's character set has it.
+// What latin1 can hold, and is UTF-8 of more than ASCII when its latin1 bytes are read as such.
+void add_mislabelled_check(std::vector<CensusCheck> &checks, const std::string &name, const std::string &value,
+                           const std::string &charset) {
+    if (!one_of(charset, {"latin1", "utf8", "utf8mb3", "utf8mb4"}))
+        return;
+    const std::string once = charset == "latin1" ? bytes(value) : bytes("CONVERT(" + value + " USING latin1)");
+    const std::string read = "CONVERT(" + once + " USING utf8mb4)";
+    std::string condition = bytes(read) + " = " + once + " AND CHAR_LENGTH(" + read + ") < LENGTH(" + once + ")";
+    if (charset != "latin1")
+        condition += " AND " + bytes("CONVERT(CONVERT(" + value + " USING latin1) USING " + charset + ")") + " = " + bytes(value);
+    checks.push_back({name, "looks_utf8", condition});
+}
+
 void add_text_checks(std::vector<CensusCheck> &checks, const std::string &name, const std::string &value, const json &column) {
     const std::string type = text_of(column, "data_type");
     const std::string charset = text_of(column, "charset");
@@ -62,13 +86,16 @@ void add_text_checks(std::vector<CensusCheck> &checks, const std::string &name, 
     checks.push_back({name, "nul", "LOCATE(X'00', " + (wide ? utf8_bytes(value) : bytes(value)) + ") > 0"});
     // What is not valid in its character set does not come back from a conversion: it is cut, replaced or NULL, depending on the server.
     if (one_of(charset, {"utf8", "utf8mb3", "utf8mb4"}))
-        checks.push_back({name, "bad_text", "NOT (" + bytes("CONVERT(" + bytes(value) + " USING utf8mb4)") + " <=> " + bytes(value) + ")"});
+        checks.push_back({name, "bad_text",
+                          "NOT (" + bytes("CONVERT(" + bytes(value) + " USING utf8mb4)") + " <=> " + bytes(value) + ") OR " +
+                              half_a_pair(bytes(value))});
     else if (charset != "binary")
-        checks.push_back(
-            {name, "bad_text",
-             "NOT (" + bytes("CONVERT(CONVERT(" + value + " USING utf8mb4) USING " + charset + ")") + " <=> " + bytes(value) + ")"});
+        checks.push_back({name, "bad_text",
+                          "NOT (" + bytes("CONVERT(CONVERT(" + value + " USING utf8mb4) USING " + charset + ")") + " <=> " + bytes(value) +
+                              ")" + (wide ? " OR " + half_a_pair(utf8_bytes(value)) : "")});
     if (type == "enum")
         checks.push_back({name, "bad_enum", value + " + 0 = 0"});
+    add_mislabelled_check(checks, name, value, charset);
 }
 
 // Unique keys over text mean something else where case, accents and trailing spaces count.

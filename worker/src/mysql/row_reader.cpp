@@ -107,6 +107,7 @@ RowReader::RowReader(Client &client, const std::string &sql, const std::vector<c
         slot.type = core::parse_image_type(column.image_type);
         slot.charset = column.charset;
         slot.spatial = core::is_spatial(type);
+        slot.ascii = column.charset == "ascii";
         slot.policy = column.policy;
         slot.policy_image = column.policy_image;
         slot.is_unsigned = column.is_unsigned;
@@ -280,7 +281,7 @@ core::encode::Result RowReader::encode_text(std::string &out, const Slot &slot) 
     if (slot.stored != 0 && core::lost_in_conversion(slot.charset, bytes_of(slots_[slot.stored]), text))
         return &no_character;
     // Its bytes come as they are stored, and what the server let in may look like UTF-8.
-    if (slot.charset == "ascii" && std::any_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; }))
+    if (slot.ascii && std::any_of(text.begin(), text.end(), [](char c) { return (c & 0x80) != 0; }))
         return &no_character;
     return core::encode::text(out, text);
 }

@@ -42,6 +42,7 @@ class RowReader {
         core::ImageType type;
         std::string charset;
         bool spatial = false;
+        bool ascii = false;
         core::Policy policy = core::Policy::dead_letter;
         std::string policy_image;
         std::size_t stored = 0; // slot of the bytes as stored, 0: this one
