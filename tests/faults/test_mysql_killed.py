@@ -56,3 +56,23 @@ def test_delete_whose_reply_is_lost(fault_scene):
         scene.write(*(f"INSERT INTO account VALUES ({number * 100 + n}, 'second', 1, NOW(6))" for n in range(10, 30)))
         scene.old_proxy.restore()
         scene.check()
+
+
+def test_prepared_over_a_restart(fault_scene):
+    """A prepared XA transaction survives the server; its events become visible long after younger ones were read and deleted."""
+    scene = fault_scene
+    scene.write(*(f"INSERT INTO account VALUES ({n}, 'x', 1, NOW(6))" for n in range(10)))
+    scene.check()
+    session = scene.old.connect(scene.old_database)
+    with session.cursor() as cursor:
+        for statement in ("XA START 'late'", "UPDATE account SET owner = 'late' WHERE id < 3", "INSERT INTO account VALUES (50, 'late', 1, NOW(6))", "XA END 'late'", "XA PREPARE 'late'"):
+            cursor.execute(statement)
+    scene.write("UPDATE account SET owner = 'between' WHERE id BETWEEN 6 AND 8")
+    scene.wait_caught_up()
+    scene.restart_old()
+    scene.write("INSERT INTO account VALUES (60, 'after', 1, NOW(6))", "DELETE FROM account WHERE id = 9")
+    scene.wait_caught_up()
+    assert scene.value("SELECT count(*) FROM account WHERE owner = 'late'") == 0
+    scene.old.query("XA COMMIT 'late'")
+    scene.check()
+    assert scene.value("SELECT count(*) FROM account WHERE owner = 'late'") == 4
