@@ -74,12 +74,14 @@ CREATE TABLE tandem.source_column (
              CHECK (policy OPERATOR(pg_catalog.=) ANY (ARRAY['dead_letter', 'null', 'value', 'sidecar'])),
   policy_value text,
   policy_image bytea,
+  gone       boolean NOT NULL DEFAULT false,
   CHECK ((policy OPERATOR(pg_catalog.=) 'value') OPERATOR(pg_catalog.=) (policy_value IS NOT NULL AND policy_image IS NOT NULL)),
   PRIMARY KEY (table_id, ordinal),
   UNIQUE (table_id, name)
 );
 COMMENT ON TABLE tandem.source_column IS 'columns of the old tables as they were when the table was added; an image holds them in ordinal order';
 COMMENT ON COLUMN tandem.source_column.image_type IS 'PostgreSQL type that carries the value exactly from the old side';
+COMMENT ON COLUMN tandem.source_column.gone IS 'not mapped, and dropped or altered on the old side since: not read any more, NULL in images';
 COMMENT ON COLUMN tandem.source_column.policy IS 'what becomes of a value that PostgreSQL cannot hold';
 COMMENT ON COLUMN tandem.source_column.policy_value IS 'policy value: what is put in its place, as text of the image type';
 COMMENT ON COLUMN tandem.source_column.policy_image IS 'the same in the binary format of the image type';

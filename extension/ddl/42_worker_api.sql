@@ -9,13 +9,25 @@ CREATE VIEW tandem._cascade AS
   WHERE f.on_delete IN ('CASCADE', 'SET NULL') OR f.on_update IN ('CASCADE', 'SET NULL');
 COMMENT ON VIEW tandem._cascade IS 'foreign keys of the old side with an action that changes children';
 
+-- An expression that has the name anywhere counts: rather too much is taken for mapped than too little.
+CREATE FUNCTION tandem._is_mapped(table_id integer, old_column text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = _is_mapped.table_id
+                 AND (m.source_column = old_column OR strpos(m.expression, replace(old_column, '"', '""')) > 0))
+      OR EXISTS (SELECT FROM tandem.source_table AS t WHERE t.table_id = _is_mapped.table_id
+                 AND (old_column = ANY (t.key_columns) OR strpos(t.filter, replace(old_column, '"', '""')) > 0))
+$$;
+COMMENT ON FUNCTION tandem._is_mapped(integer, text) IS 'whether the target or the filter of a table reads an old column';
+
 CREATE FUNCTION tandem._table_columns(table_id integer) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
            'name', c.name, 'mysql_type', c.mysql_type, 'data_type', c.data_type, 'unsigned', c.is_unsigned, 'charset', c.charset,
            'collation', c.collation, 'image_type', c.image_type, 'nullable', c.nullable, 'generated', c.generated,
-           'policy', c.policy, 'policy_image', encode(c.policy_image, 'hex')) ORDER BY c.ordinal), '[]')
+           'policy', c.policy, 'policy_image', encode(c.policy_image, 'hex'), 'mapped', tandem._is_mapped(c.table_id, c.name), 'gone', c.gone)
+           ORDER BY c.ordinal), '[]')
   FROM tandem.source_column AS c WHERE c.table_id = _table_columns.table_id
 $$;
 COMMENT ON FUNCTION tandem._table_columns(integer) IS 'columns of an old table for the worker';
@@ -64,7 +76,10 @@ AS $$
            'cascade_parents', tandem._cascade_parents(t, s.database),
            'referenced_columns', tandem._referenced_columns(t, s.database),
            'key_cascades', tandem._key_cascades(t, s.database),
-           'digest', tandem._digest_config(t.table_id)) ORDER BY t.table_id), '[]')
+           'digest', tandem._digest_config(t.table_id),
+           'identity', (SELECT i.identity FROM tandem.capture_identity AS i WHERE i.table_id = t.table_id),
+           'resync', (SELECT jsonb_build_object('loss', r.loss, 'phase', r.phase, 'reason', r.reason)
+                      FROM tandem.resync AS r WHERE r.table_id = t.table_id)) ORDER BY t.table_id), '[]')
   FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) JOIN tandem.phase AS p USING (table_id)
     LEFT JOIN tandem.table_state AS a USING (table_id)
   WHERE t.source_id = worker_tables.source_id

@@ -176,7 +176,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT EXISTS (SELECT FROM tandem.source_table AS t JOIN tandem.table_state AS a USING (table_id) JOIN tandem.backfill AS b USING (table_id)
                  WHERE t.table_id = _copies_now.table_id AND t.desired_state = 'running' AND a.state IN ('capturing', 'backfilling')
-                   AND b.mode = 'direct' AND b.phase <> 'done')
+                   AND b.mode = 'direct' AND b.phase <> 'done'
+                   -- After a loss the table is copied through the queue.
+                   AND NOT EXISTS (SELECT FROM tandem.resync AS r WHERE r.table_id = t.table_id AND r.phase <> 'done'))
 $$;
 COMMENT ON FUNCTION tandem._copies_now(integer) IS 'whether chunks of a table may be copied: neither paused nor blocked nor done';
 

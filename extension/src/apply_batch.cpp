@@ -40,14 +40,16 @@ Statement write_journal = {
     6,
     {INT8OID, INT4OID, INT4OID, INT4OID, INT4OID, INT8OID},
     nullptr};
-// Model B2: the chunk becomes done in the transaction that applies its rows.
+// Model B2: the chunk becomes done in the transaction that applies its rows. With "reset" the backfill is set back to its beginning. A table
+// that is copied anew is in sync only when its sweep is done (model F).
 Statement write_backfill = {
-    "UPDATE tandem.table_state AS t SET backfill_rows = t.backfill_rows + coalesce((f.backfill->>'rows')::bigint, 0), "
-    "backfill_cursor = CASE WHEN pg_catalog.jsonb_typeof(f.backfill->'cursor') = 'array' "
+    "UPDATE tandem.table_state AS t SET "
+    "backfill_rows = CASE WHEN f.backfill ? 'reset' THEN 0 ELSE t.backfill_rows END + coalesce((f.backfill->>'rows')::bigint, 0), "
+    "backfill_cursor = CASE WHEN f.backfill ? 'reset' THEN NULL WHEN pg_catalog.jsonb_typeof(f.backfill->'cursor') = 'array' "
     "THEN ARRAY(SELECT pg_catalog.jsonb_array_elements_text(f.backfill->'cursor')) ELSE t.backfill_cursor END, "
-    "backfill_done = t.backfill_done OR coalesce((f.backfill->>'done')::boolean, false), "
-    "state = CASE WHEN coalesce((f.backfill->>'done')::boolean, false) AND t.state IN ('capturing', 'backfilling') THEN 'syncing' ELSE "
-    "t.state END, "
+    "backfill_done = NOT f.backfill ? 'reset' AND (t.backfill_done OR coalesce((f.backfill->>'done')::boolean, false)), "
+    "state = CASE WHEN coalesce((f.backfill->>'done')::boolean, false) AND t.state IN ('capturing', 'backfilling') "
+    "AND NOT EXISTS (SELECT FROM tandem.resync AS r WHERE r.table_id = t.table_id AND r.phase <> 'done') THEN 'syncing' ELSE t.state END, "
     "updated_at = pg_catalog.clock_timestamp() "
     "FROM (SELECT backfill FROM tandem.batch WHERE batch_id = $1) AS f WHERE t.table_id = (f.backfill->>'table_id')::integer",
     1,
@@ -74,6 +76,22 @@ Statement follow_backfill = {
     1,
     {INT8OID},
     nullptr};
+// Of a later loss than the one that this batch was sent for nothing is taken back.
+Statement advance_resync = {"UPDATE tandem.resync AS r SET phase = CASE WHEN b.backfill ? 'reset' THEN 'copying' ELSE 'sweeping' END "
+                            "FROM tandem.batch AS b WHERE b.batch_id = $1 AND r.table_id = (b.backfill->>'table_id')::integer "
+                            "AND CASE WHEN b.backfill ? 'reset' THEN r.phase = 'due' AND r.loss = (b.backfill->>'reset')::bigint "
+                            "ELSE r.phase = 'copying' AND (b.backfill->>'done')::boolean END",
+                            1,
+                            {INT8OID},
+                            nullptr};
+// All rows that are there are read again, and rows that are not are looked for: what waits is older than either.
+Statement drop_waiting = {"WITH t AS (SELECT (b.backfill->>'table_id')::integer AS table_id FROM tandem.batch AS b WHERE b.batch_id = $1 "
+                          "AND b.backfill ? 'reset'), "
+                          "r AS (DELETE FROM tandem.retry AS r USING t WHERE r.table_id = t.table_id) "
+                          "DELETE FROM tandem.dead_letter AS d USING t WHERE d.table_id = t.table_id",
+                          1,
+                          {INT8OID},
+                          nullptr};
 
 // The table whose backfill ends with this batch.
 Statement read_ended_backfill = {
@@ -192,6 +210,8 @@ void finish_batch(const Batch &batch, const TableRows *tables, int count, std::i
             execute(&write_backfill, values);
             execute(&drop_chunks, values);
             execute(&follow_backfill, values);
+            execute(&advance_resync, values);
+            execute(&drop_waiting, values);
         }
         execute(&write_journal, values);
     }

@@ -35,6 +35,7 @@ int backfill_rows_per_second = 0;
 int backfill_max_threads_running = 4;
 int backfill_max_history_list = 200 * 1000;
 int backfill_max_replica_lag = 10 * 1000;
+bool auto_resync = true;
 
 namespace {
 
@@ -100,6 +101,9 @@ void define_settings() {
     define_int("tandem.backfill_max_replica_lag", "Lag from which on the copy waits, where the old server is a replica.",
                "0: does not matter. Needs REPLICATION CLIENT or SLAVE MONITOR on the old side.", &backfill_max_replica_lag, 0, INT_MAX,
                GUC_UNIT_MS);
+    DefineCustomBoolVariable("tandem.auto_resync", "Copies a table anew by itself when capture was lost and the table is the same.",
+                             "Off: such a table is blocked until tandem.resume.", &auto_resync, true, PGC_SIGHUP, 0, nullptr, nullptr,
+                             nullptr);
     DefineCustomIntVariable("tandem.question_timeout", "How long a function waits for an answer of the old side.", nullptr,
                             &question_timeout, question_timeout, 100, 3600 * 1000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomRealVariable("tandem.alarm_threshold", "Share of a table's rows that may differ before its alarm is raised, in percent.",

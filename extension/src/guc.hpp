@@ -20,6 +20,7 @@ extern int journal_retention;            // s
 extern int question_timeout;             // ms
 extern double alarm_threshold;           // % of rows
 extern int max_tables;                   // size of the shared statistics, fixed at server start
+extern bool auto_resync;                 // read in SQL
 extern int backfill_copiers;             // 0: nothing is copied directly
 extern int backfill_direct_rows;         // smaller tables are copied through the queue
 extern int backfill_chunk_time;          // ms

@@ -52,6 +52,8 @@ Column parse_column(const json &from) {
     column.collation = optional_text(from, "collation");
     column.policy = parse_policy(optional_text(from, "policy"));
     column.policy_image = unhex(optional_text(from, "policy_image"));
+    column.mapped = value_or(from, "mapped", true);
+    column.gone = value_or(from, "gone", false);
     return column;
 }
 
@@ -89,6 +91,10 @@ TableConfig parse_table_config(const json &from) {
             table.cascade_parents.push_back(parent.is_string() ? parent.get<std::string>() : parent.at("table").get<std::string>());
         for (const json &cascade : value_or(from, "key_cascades", json::array()))
             table.key_cascades.push_back(parse_key_cascade(cascade));
+        if (const auto identity = from.find("identity"); identity != from.end() && !identity->is_null())
+            table.identity = identity->dump();
+        if (const auto resync = from.find("resync"); resync != from.end() && !resync->is_null())
+            table.resync = {resync->at("loss").get<std::int64_t>(), optional_text(*resync, "phase"), optional_text(*resync, "reason")};
         key_columns_of(table); // refuse a key column that is no column now, not in the middle of a batch
         return table;
     } catch (const json::exception &error) {

@@ -24,6 +24,8 @@ struct Column {
     std::string image_type; // PostgreSQL type that carries the value, e.g. "numeric(10,2)"
     Policy policy = Policy::dead_letter;
     std::string policy_image; // Policy::value: the declared value in the image type's binary format
+    bool mapped = true;       // the target, or the filter, has something of it
+    bool gone = false;        // not read any more (dropped or altered on the old side, and not mapped): NULL in images
 };
 
 // A foreign key with ON UPDATE CASCADE whose columns overlap the child's key (docs/protocol.md section 7).
@@ -34,6 +36,14 @@ struct KeyCascade {
     std::vector<std::string> child_key_columns;
     std::vector<std::string> columns;     // of the child
     std::vector<std::string> ref_columns; // of the parent
+};
+
+// A table that is copied anew because capture was lost, or was asked to be (docs/protocol.md section 17).
+struct Resync {
+    std::int64_t loss = 0; // counts the losses of the table; 0: there was none
+    std::string phase;     // due, copying, sweeping; empty or done: none under way
+    std::string reason;
+    bool under_way() const { return !phase.empty() && phase != "done"; }
 };
 
 struct TableConfig {
@@ -52,6 +62,8 @@ struct TableConfig {
     std::vector<std::string> referenced_columns; // of this table, by cascading foreign keys
     std::vector<std::string> cascade_parents;    // tables whose cascades change this one
     std::vector<KeyCascade> key_cascades;
+    std::string identity; // JSON: what capture was known by when it was last complete; empty: not noted
+    Resync resync;
 };
 
 // Whether the rows of the old side are the right ones. Else the table is not captured, and the way is back.

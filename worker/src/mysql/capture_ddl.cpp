@@ -80,6 +80,18 @@ std::string create_gap_table(const core::SourceConnection &connection) {
            ") ENGINE=InnoDB COMMENT='pg_tandem: writes that capture could not record'";
 }
 
+std::string create_server_mark(const core::SourceConnection &connection) {
+    return "CREATE TABLE IF NOT EXISTS " + quote_name(connection.metadata_database, server_mark) +
+           " (\n"
+           "  only_row TINYINT NOT NULL PRIMARY KEY,\n"
+           "  id VARCHAR(64) CHARACTER SET ascii NOT NULL\n"
+           ") ENGINE=InnoDB COMMENT='pg_tandem: tells this server from every other'";
+}
+
+std::string set_server_mark(const core::SourceConnection &connection, const std::string &id) {
+    return "INSERT IGNORE INTO " + quote_name(connection.metadata_database, server_mark) + " VALUES (1, " + plain_literal(id) + ")";
+}
+
 std::string create_outbox(const core::SourceConnection &connection, const core::TableConfig &table) {
     std::string columns;
     const auto key = core::key_columns_of(table);

@@ -54,10 +54,13 @@ const std::vector<std::string> &session_settings() {
     return settings;
 }
 
-Client::Client(const core::SourceConnection &connection) {
+void initialize_library() {
     static std::once_flag once; // mysql_library_init is not thread-safe
     std::call_once(once, [] { mysql_library_init(0, nullptr, nullptr); });
+}
 
+Client::Client(const core::SourceConnection &connection) {
+    initialize_library();
     handle_.reset(mysql_init(nullptr));
     if (!handle_)
         throw core::Error(core::Side::worker, "53200", "out of memory", true);

@@ -11,6 +11,8 @@
 
 namespace tandem::mysql {
 
+void initialize_library(); // once, before any session of either client library
+
 class Client {
   public:
     explicit Client(const core::SourceConnection &connection);

@@ -52,11 +52,13 @@ sql::ConnectOptionsMap options_of(const core::SourceConnection &connection) {
     return options;
 }
 
-// The connector keeps its driver in an unprotected static map; sessions are opened by several threads.
-sql::Driver *driver() {
+// The connector is not safe against threads that connect at the same time: its driver is in an unprotected static map, and so is what it
+// knows of options. One after the other, then.
+std::unique_ptr<sql::Connection> connect(sql::ConnectOptionsMap &options) {
     static std::mutex mutex;
     const std::lock_guard<std::mutex> guard(mutex);
-    return sql::mysql::get_driver_instance();
+    initialize_library();
+    return std::unique_ptr<sql::Connection>(sql::mysql::get_driver_instance()->connect(options));
 }
 
 } // namespace
@@ -65,7 +67,7 @@ ControlClient::ControlClient(const core::SourceConnection &connection) {
     const std::string doing = "connecting to the old side at " + connection.host + ":" + std::to_string(connection.port);
     try {
         auto options = options_of(connection);
-        connection_.reset(driver()->connect(options));
+        connection_ = connect(options);
     } catch (const sql::SQLException &error) {
         rethrow(error, doing);
     }

@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "core/table_config.hpp"
 #include "mysql/capture_ddl.hpp"
+#include "mysql/capture_sight.hpp"
 #include "mysql/control_client.hpp"
 #include "mysql/describe.hpp"
 #include "mysql/old_phase.hpp"
@@ -12,12 +13,20 @@
 #include "mysql/sql_text.hpp"
 
 #include <chrono>
+#include <random>
 
 namespace tandem::mysql {
 namespace {
 
 constexpr unsigned probe_events = 1000;
 constexpr const char *count_limit = "1000000";
+
+std::string random_id() {
+    std::random_device random;
+    char text[33];
+    std::snprintf(text, sizeof text, "%08x%08x%08x%08x", random(), random(), random(), random());
+    return text;
+}
 
 // DDL may wait for the table this long and no longer: new writers of the application queue up behind it.
 class LockTimeout {
@@ -46,6 +55,7 @@ class LockTimeout {
 struct ControlSession::Impl {
     core::SourceConnection connection;
     ControlClient client;
+    CaptureSight sight{client, connection};
 
     Impl(const core::SourceConnection &source, Database use)
         : connection(source), client(use == Database::named ? source : without(source)) {}
@@ -209,6 +219,8 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
     client.execute(create_metadata_database(impl_->connection), "creating the metadata database on the old side");
     client.execute(create_gap_table(impl_->connection), "creating the gap table on the old side");
     client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
+    client.execute(create_server_mark(impl_->connection), "marking the old server");
+    client.execute(set_server_mark(impl_->connection, random_id()), "marking the old server");
 
     const std::string outbox = quote_name(impl_->connection.metadata_database, table.outbox);
     if (impl_->table_exists(impl_->connection.metadata_database, table.outbox)) {
@@ -269,6 +281,10 @@ CaptureStatus ControlSession::check_capture(const core::TableConfig &table) {
     status.missing = join(faults, "; ");
     status.complete = faults.empty();
     return status;
+}
+
+core::SeenSource ControlSession::look(const std::vector<const core::TableConfig *> &tables, bool everywhere) {
+    return impl_->sight.look(tables, everywhere);
 }
 
 double ControlSession::measure_capture_cost(const core::TableConfig &table) {

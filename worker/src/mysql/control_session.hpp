@@ -1,6 +1,7 @@
 // Connections for questions, DDL and checks on the old side, through mysql-connector-c++. Not thread-safe: one owner thread.
 #pragma once
 
+#include "core/capture_rules.hpp"
 #include "core/types.hpp"
 
 #include <memory>
@@ -31,7 +32,10 @@ class ControlSession {
     // `lock_timeout_ms` for the table (an open transaction of the application holds it up); then core::Error, retryable.
     void install_capture(const core::TableConfig &table, unsigned lock_timeout_ms);
     void remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms); // idempotent
+    // Everything about one table, with the text of its triggers as it was written.
     CaptureStatus check_capture(const core::TableConfig &table);
+    // All tables in a few queries. `everywhere`: triggers of ours are looked for on every table of the database.
+    core::SeenSource look(const std::vector<const core::TableConfig *> &tables, bool everywhere = false);
 
     // Forgets the gaps of this table. To be called before the rows are read anew, never after: a gap that appears later must stay.
     void clear_gaps(const core::TableConfig &table);

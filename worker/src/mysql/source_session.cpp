@@ -12,6 +12,7 @@
 #include "mysql/sql_text.hpp"
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -34,7 +35,7 @@ std::string event_table(const core::SourceConnection &connection, const core::Ta
 std::vector<std::string> column_names(const std::vector<core::Column> &columns, const std::string &prefix) {
     std::vector<std::string> names;
     for (const core::Column &column : columns)
-        names.push_back(prefix + quote_name(column.name));
+        names.push_back(column.gone ? "NULL" : prefix + quote_name(column.name));
     return names;
 }
 
@@ -474,6 +475,47 @@ SourceSession::insert_keys(const core::TableConfig &table, const std::vector<std
     flush();
     std::sort(refused.begin(), refused.end());
     return refused;
+}
+
+std::vector<std::vector<std::string>> SourceSession::missing_keys(const core::TableConfig &table,
+                                                                  const std::vector<std::vector<std::string>> &keys) {
+    const std::vector<core::Column> key = core::key_columns_of(table);
+    std::vector<core::ImageType> types;
+    for (const core::Column &column : key)
+        types.push_back(core::parse_image_type(column.image_type));
+    const std::string from =
+        " FROM " + quote_name(impl_->connection.database, table.name) + " t" + impl_->force_key_index(table) + " WHERE ";
+    const std::string doing = "looking up keys of table \"" + table.name + "\"";
+    std::set<std::vector<std::string>> there;
+    std::vector<std::string> conditions;
+    const auto flush = [&] {
+        if (conditions.empty())
+            return;
+        const std::string condition =
+            key.size() == 1 ? "t." + quote_name(key[0].name) + " IN (" + join(conditions, ", ") + ")" : join(conditions, " OR ");
+        RowReader reader(impl_->client, "SELECT " + select_list(key, column_names(key, "t.")) + from + condition, key, doing);
+        std::string bytes;
+        while (reader.next()) {
+            bytes.clear();
+            if (!reader.encode(bytes, 0, key.size()))
+                there.insert(core::key_to_text(bytes, types));
+        }
+        conditions.clear();
+    };
+    for (const auto &text : keys) {
+        std::vector<std::string> parts;
+        for (std::size_t i = 0; i < key.size() && i < text.size(); ++i)
+            if (const auto literal = core::mysql_literal(key[i], text[i]))
+                parts.push_back(key.size() == 1 ? *literal : "t." + quote_name(key[i].name) + " = " + *literal);
+        if (parts.size() == key.size())
+            conditions.push_back(key.size() == 1 ? parts[0] : "(" + join(parts, " AND ") + ")");
+        if (conditions.size() == runs_in_statement)
+            flush();
+    }
+    flush();
+    std::vector<std::vector<std::string>> missing;
+    std::ranges::copy_if(keys, std::back_inserter(missing), [&](const auto &text) { return !there.contains(text); });
+    return missing;
 }
 
 std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent, const core::KeyCascade &cascade,

@@ -66,6 +66,10 @@ class SourceSession {
     std::vector<std::pair<std::size_t, std::string>> insert_keys(const core::TableConfig &table,
                                                                  const std::vector<std::vector<std::string>> &keys, int removes);
 
+    // Which of these keys (text form) the old side does not have now, byte for byte. A key may be named wrongly (a FLOAT, a value that the
+    // key columns cannot hold); one that is missing is never left out. Outside a snapshot.
+    std::vector<std::vector<std::string>> missing_keys(const core::TableConfig &table, const std::vector<std::vector<std::string>> &keys);
+
     // New-value side of a key-changing cascade (docs/protocol.md section 7): puts the keys of the children that now refer to the current
     // rows of these parent events into the child's outbox with tandem_removes = 2. Outside a snapshot; committed on return.
     std::uint64_t expand_key_cascade(const core::TableConfig &parent, const core::KeyCascade &cascade, const core::IdSet &parent_ids);

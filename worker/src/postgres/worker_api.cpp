@@ -211,6 +211,48 @@ void WorkerApi::forget_table(int table_id, std::int64_t epoch) {
     session_.query("SELECT tandem.forget_table($1, $2)", {std::to_string(table_id), std::to_string(epoch)});
 }
 
+WorkerApi::Loss WorkerApi::capture_lost(int table_id, std::int64_t epoch, const std::string &cause, const std::string &reason,
+                                        bool automatic) {
+    const Result result = session_.query("SELECT l.loss, l.state FROM tandem.capture_lost($1, $2, $3, $4, $5) AS l",
+                                         {std::to_string(table_id), std::to_string(epoch), cause, reason, automatic ? "true" : "false"});
+    if (result.rows() == 0 || result.is_null(0, 0))
+        return {};
+    return {result.number(0, 0), result.text(0, 1)};
+}
+
+void WorkerApi::note_identity(int table_id, std::int64_t epoch, const std::string &identity) {
+    session_.query("SELECT tandem.note_identity($1, $2, $3)", {std::to_string(table_id), std::to_string(epoch), identity});
+}
+
+void WorkerApi::report_columns(int table_id, std::int64_t epoch, const std::string &changes) {
+    session_.query("SELECT tandem.report_columns($1, $2, $3)", {std::to_string(table_id), std::to_string(epoch), changes});
+}
+
+void WorkerApi::report_guard(int source_id, std::int64_t epoch, int tables, double look_ms, bool by_number, const std::string &error) {
+    session_.query("SELECT tandem.report_guard($1, $2, $3, $4, $5, $6)",
+                   {std::to_string(source_id), std::to_string(epoch), std::to_string(tables),
+                    error.empty() ? Parameter(std::to_string(look_ms)) : Parameter(),
+                    error.empty() ? Parameter(by_number ? "true" : "false") : Parameter(), error.empty() ? Parameter() : Parameter(error)});
+}
+
+std::vector<std::vector<std::string>> WorkerApi::sweep_keys(int table_id, std::int64_t epoch, std::int64_t loss, int limit) {
+    const Result result = session_.query("SELECT pg_catalog.to_json(k) FROM tandem.sweep_keys($1, $2, $3, $4) AS k",
+                                         {std::to_string(table_id), std::to_string(epoch), std::to_string(loss), std::to_string(limit)});
+    std::vector<std::vector<std::string>> keys;
+    for (int row = 0; row < result.rows(); ++row)
+        keys.push_back(json::parse(result.text(row, 0)).get<std::vector<std::string>>());
+    return keys;
+}
+
+void WorkerApi::report_sweep(int table_id, std::int64_t epoch, std::int64_t loss, const std::vector<std::string> &cursor, std::size_t swept,
+                             std::size_t suspected, bool done) {
+    session_.query("SELECT tandem.report_sweep($1, $2, $3, CASE WHEN $4::jsonb <> '[]' THEN ARRAY(SELECT "
+                   "pg_catalog.jsonb_array_elements_text($4::jsonb)) END,"
+                   " $5, $6, $7)",
+                   {std::to_string(table_id), std::to_string(epoch), std::to_string(loss), dump(cursor), std::to_string(swept),
+                    std::to_string(suspected), done ? "true" : "false"});
+}
+
 void WorkerApi::reached_barrier(int source_id, std::int64_t epoch, std::int64_t barrier) {
     session_.query("SELECT tandem.reached_barrier($1, $2, $3)",
                    {std::to_string(source_id), std::to_string(epoch), std::to_string(barrier)});

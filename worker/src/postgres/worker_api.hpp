@@ -97,6 +97,19 @@ class WorkerApi {
     void finish_requests(const std::vector<std::int64_t> &ids);
     void report_table(int table_id, std::int64_t epoch, const std::string &state, const std::string &reason, const nlohmann::json &detail);
     void forget_table(int table_id, std::int64_t epoch);
+
+    // Capture guard and re-synchronisation (docs/protocol.md section 17).
+    struct Loss {
+        std::int64_t loss = 0;
+        std::string state; // empty: the table is gone
+    };
+    Loss capture_lost(int table_id, std::int64_t epoch, const std::string &cause, const std::string &reason, bool automatic);
+    void note_identity(int table_id, std::int64_t epoch, const std::string &identity);
+    void report_columns(int table_id, std::int64_t epoch, const std::string &changes);
+    void report_guard(int source_id, std::int64_t epoch, int tables, double look_ms, bool by_number, const std::string &error);
+    std::vector<std::vector<std::string>> sweep_keys(int table_id, std::int64_t epoch, std::int64_t loss, int limit);
+    void report_sweep(int table_id, std::int64_t epoch, std::int64_t loss, const std::vector<std::string> &cursor, std::size_t swept,
+                      std::size_t suspected, bool done);
     void reached_barrier(int source_id, std::int64_t epoch, std::int64_t barrier);
     void report_stats(int source_id, std::int64_t epoch, const nlohmann::json &stats);
 

@@ -67,4 +67,10 @@ std::string backfill_json(int table_id, const std::vector<std::string> &cursor, 
     return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::string reset_json(int table_id, std::int64_t loss) {
+    const nlohmann::json object = {
+        {"table_id", table_id}, {"cursor", nlohmann::json::array()}, {"done", false}, {"rows", 0}, {"reset", loss}};
+    return object.dump();
+}
+
 } // namespace tandem::sync

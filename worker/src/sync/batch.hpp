@@ -51,5 +51,6 @@ mysql::ChunkEnd copy_chunk(mysql::SourceSession &source, const core::TableConfig
 std::string untranslatable_json(const core::Untranslatable &bad);
 
 std::string backfill_json(int table_id, const std::vector<std::string> &cursor, bool done, std::uint64_t rows);
+std::string reset_json(int table_id, std::int64_t loss); // back to the beginning, because of that loss
 
 } // namespace tandem::sync

@@ -18,14 +18,15 @@ CaptureKeeper::~CaptureKeeper() {
     thread_.join();
 }
 
-void CaptureKeeper::want(const core::TableConfig &table, Want want) {
+void CaptureKeeper::want(const core::TableConfig &table, Want want, bool may_install) {
     const std::lock_guard lock(mutex_);
     const auto [found, inserted] = entries_.try_emplace(table.table_id);
     Entry &entry = found->second;
     entry.table = table;
-    if (!inserted && entry.want == want)
+    if (!inserted && entry.want == want && entry.may_install == may_install)
         return;
     entry.want = want;
+    entry.may_install = may_install;
     entry.reached = false;
     entry.due = {};
     entry.backoff.reset();
@@ -45,21 +46,17 @@ std::vector<CaptureNews> CaptureKeeper::take_news() {
 bool CaptureKeeper::busy() const {
     const std::lock_guard lock(mutex_);
     for (const auto &[table_id, entry] : entries_)
-        if (!entry.reached && entry.want != Want::watched)
+        if (!entry.reached && entry.want != Want::measured)
             return true;
     return !news_.empty();
 }
 
-void CaptureKeeper::tell(std::uint64_t wish, CaptureNews news, bool reached) {
+void CaptureKeeper::tell(std::uint64_t wish, CaptureNews news) {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(news.table_id);
     if (found == entries_.end() || found->second.wish != wish)
         return; // nobody wants this any more
-    found->second.reached = found->second.reached || reached;
-    found->second.due = Clock::now() + watch_every;
-    found->second.backoff.reset();
-    if (news.kind == CaptureNews::Kind::cost)
-        found->second.cost_known = true;
+    found->second.reached = true;
     news_.push_back(std::move(news));
 }
 
@@ -69,56 +66,68 @@ void CaptureKeeper::postpone(int table_id, std::uint64_t wish, const std::string
     if (found == entries_.end() || found->second.wish != wish)
         return;
     found->second.due = Clock::now() + found->second.backoff.next();
-    if (found->second.want != Want::watched && !reason.empty())
+    if (found->second.want != Want::measured && !reason.empty())
         news_.push_back({table_id, CaptureNews::Kind::waiting, reason, false, 0});
 }
 
-// One look or one attempt for one table, without holding the lock. Returns false if the session should not be used again.
-bool CaptureKeeper::work_on(mysql::ControlSession &session, int table_id, Entry entry) {
-    try {
-        CaptureNews news{table_id, CaptureNews::Kind::installed, "", false, 0};
-        if (entry.want == Want::removed) {
-            session.remove_capture(entry.table, lock_timeout_ms_);
-            news.kind = CaptureNews::Kind::removed;
-            tell(entry.wish, news, true);
-            return true;
-        }
-        const mysql::CaptureStatus status = session.check_capture(entry.table);
-        const bool whole = status.complete && status.gaps == 0 && status.drift.empty();
-        if (entry.want == Want::installed && !entry.reached) {
-            news.was_complete = whole;
-            if (!whole) {
-                session.install_capture(entry.table, lock_timeout_ms_);
-                // Before any row is read anew: a gap that appears from here on must stay.
-                session.clear_gaps(entry.table);
-            }
-            tell(entry.wish, news, true);
-        } else if (!whole) {
+CaptureNews CaptureKeeper::install(mysql::ControlSession &session, const Entry &entry) {
+    const core::TableConfig &table = entry.table;
+    CaptureNews news{table.table_id, CaptureNews::Kind::installed, "", false, 0};
+    const auto faulty = [&](const core::SeenSource &seen, const std::string &identity) {
+        auto fault = core::judge(table, seen, seen.tables.at(table.table_id), identity, {});
+        if (fault)
+            return fault;
+        const mysql::CaptureStatus status = session.check_capture(table);
+        if (!status.complete)
+            fault = core::CaptureFault{"trigger", "capture on the old side is not complete: " + status.missing, true};
+        return fault;
+    };
+    core::SeenSource seen = session.look({&table}, true);
+    auto fault = faulty(seen, table.identity);
+    if (!fault && table.identity.empty())
+        fault = core::CaptureFault{"trigger", "capture on the old side was not complete", true};
+    if (!fault) {
+        news.was_complete = true;
+    } else {
+        // Its own triggers on another table are taken away by the installation; a table that cannot be captured as it is needs somebody.
+        const bool installable = fault->automatic || fault->cause == "swapped" || fault->cause == "server";
+        if (!installable || !entry.may_install) {
             news.kind = CaptureNews::Kind::broken;
-            if (!status.complete)
-                news.reason = "capture on the old side is not complete: " + status.missing;
-            else if (status.gaps > 0)
-                news.reason = std::to_string(status.gaps) + " events could not be written to the outbox (see capture_gap on the old side)";
-            else
-                news.reason = "the old table was altered: " + status.drift;
-            tell(entry.wish, news, true);
-        } else if (!entry.cost_known) {
-            news.kind = CaptureNews::Kind::cost;
-            news.cost_us = session.measure_capture_cost(entry.table);
-            tell(entry.wish, news, true);
-        } else {
-            const std::lock_guard lock(mutex_);
-            if (const auto found = entries_.find(table_id); found != entries_.end())
-                found->second.due = Clock::now() + watch_every;
+            news.fault = *fault;
+            return news;
         }
-        return true;
+        session.install_capture(table, lock_timeout_ms_);
+        // Before any row is read anew: a gap that appears from here on must stay.
+        session.clear_gaps(table);
+        seen = session.look({&table}, true);
+        if (const auto again = faulty(seen, {}))
+            throw Error(core::Side::old_side, "55000", again->reason, true);
+    }
+    news.identity = core::identity_of(seen, seen.tables.at(table.table_id)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return news;
+}
+
+// One attempt for one table, without holding the lock.
+void CaptureKeeper::work_on(mysql::ControlSession &session, int table_id, Entry entry) {
+    try {
+        switch (entry.want) {
+        case Want::removed:
+            session.remove_capture(entry.table, lock_timeout_ms_);
+            tell(entry.wish, {table_id, CaptureNews::Kind::removed, "", false, 0});
+            break;
+        case Want::installed:
+            tell(entry.wish, install(session, entry));
+            break;
+        case Want::measured:
+            tell(entry.wish, {table_id, CaptureNews::Kind::cost, "", false, session.measure_capture_cost(entry.table)});
+            break;
+        }
     } catch (const core::SessionLost &) {
         postpone(table_id, entry.wish, "");
         throw;
     } catch (const Error &error) {
         log::warning("capture is not as wanted yet", {{"source", connection_.name}, {"table", entry.table.name}, {"error", error.what()}});
         postpone(table_id, entry.wish, std::string(error.what()) + (error.hint().empty() ? "" : " (" + error.hint() + ")"));
-        return true;
     }
 }
 
@@ -130,7 +139,7 @@ void CaptureKeeper::run() {
         {
             const std::lock_guard lock(mutex_);
             for (const auto &[table_id, entry] : entries_)
-                if (entry.due <= Clock::now() && !(entry.reached && entry.want == Want::removed) && (!next || entry.due < next->second.due))
+                if (entry.due <= Clock::now() && !entry.reached && (!next || entry.due < next->second.due))
                     next.emplace(table_id, entry);
         }
         if (!next || !lease_->held()) {
@@ -140,8 +149,7 @@ void CaptureKeeper::run() {
         try {
             if (!session)
                 session.emplace(connection_);
-            if (!work_on(*session, next->first, next->second))
-                session.reset();
+            work_on(*session, next->first, next->second);
             backoff.reset();
         } catch (const Error &error) {
             session.reset();

@@ -1,9 +1,13 @@
-// Installs, watches and removes capture on the old side, in a thread and on a session of its own: DDL may wait for a lock there, and live
+// Installs and removes capture on the old side, and measures what it costs, in a thread and on a session of its own: DDL may wait for a lock there, and live
 // changes of other tables must not wait with it. The pump says what it wants for each table and takes the news; it alone talks to
-// PostgreSQL about it. Works only while the lease is held.
+// PostgreSQL about it. Works only while the lease is held. What is installed is watched by CaptureGuard.
+//
+// Where rows were copied before, capture that is not whole is made so only after the loss is written down in PostgreSQL (model F: LOSSLATE):
+// then nothing that ends in between can make the table go on as if nothing had happened.
 #pragma once
 
 #include "core/backoff.hpp"
+#include "core/capture_rules.hpp"
 #include "core/types.hpp"
 #include "sync/lease.hpp"
 #include "sync/stop.hpp"
@@ -24,10 +28,10 @@ namespace tandem::sync {
 
 struct CaptureNews {
     enum class Kind {
-        installed, // capture is complete; `was_complete` tells whether it had been before
+        installed, // capture is complete, and `identity` is what it is known by; `was_complete` tells whether it had been before
         waiting,   // could not be installed or removed yet, is tried again; `reason`
         removed,
-        broken, // a watched table lost events or may have: `reason`
+        broken, // events were lost or may have been: `fault`; or capture cannot be installed on the table as it is
         cost    // microseconds for one event
     };
     int table_id = 0;
@@ -35,39 +39,40 @@ struct CaptureNews {
     std::string reason;
     bool was_complete = false;
     double cost_us = 0;
+    std::string identity{};
+    core::CaptureFault fault{};
 };
 
 class CaptureKeeper {
   public:
-    enum class Want { installed, watched, removed };
+    enum class Want { installed, measured, removed };
 
     CaptureKeeper(core::SourceConnection connection, std::shared_ptr<const Lease> lease, unsigned lock_timeout_ms);
     ~CaptureKeeper();
     CaptureKeeper(const CaptureKeeper &) = delete;
     CaptureKeeper &operator=(const CaptureKeeper &) = delete;
 
-    void want(const core::TableConfig &table, Want want); // the same wish again changes nothing
+    // The same wish again changes nothing. `may_install`: nothing was copied yet, or the loss is written down.
+    void want(const core::TableConfig &table, Want want, bool may_install = false);
     void ignore(int table_id);
     std::vector<CaptureNews> take_news();
     bool busy() const; // something is being installed or removed: news may come soon
     void set_lock_timeout(unsigned ms) { lock_timeout_ms_ = ms; }
 
-    // How often a watched table is looked at. Broken capture must be known within five seconds.
-    static constexpr Millis watch_every{3000};
-
   private:
     struct Entry {
         core::TableConfig table;
-        Want want = Want::watched;
-        bool reached = false; // installed or removed
-        bool cost_known = false;
+        Want want = Want::measured;
+        bool may_install = false;
+        bool reached = false; // installed, measured or removed
         Clock::time_point due{};
         core::Backoff backoff{Millis(200), Millis(5000)};
         std::uint64_t wish = 0; // so that work for an older wish is not taken for this one
     };
     void run();
-    bool work_on(mysql::ControlSession &session, int table_id, Entry entry);
-    void tell(std::uint64_t wish, CaptureNews news, bool reached);
+    void work_on(mysql::ControlSession &session, int table_id, Entry entry);
+    CaptureNews install(mysql::ControlSession &session, const Entry &entry);
+    void tell(std::uint64_t wish, CaptureNews news);
     void postpone(int table_id, std::uint64_t wish, const std::string &reason);
 
     const core::SourceConnection connection_;

@@ -1,6 +1,7 @@
 #include "sync/live_table.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 namespace tandem::sync {
 namespace {
@@ -9,7 +10,7 @@ Stage stage_of_running(const core::TableConfig &config) {
     if (config.state == "blocked")
         return Stage::blocked;
     if (config.state == "backfilling" || config.state == "syncing")
-        return config.backfill_done ? Stage::syncing : Stage::backfilling;
+        return config.backfill_done && !config.resync.under_way() ? Stage::syncing : Stage::backfilling;
     // Registered, capturing, and paused before: capture is looked at, and made whole where it is not.
     return Stage::capturing;
 }
@@ -31,7 +32,24 @@ bool cascades_between(const LiveTable &parent, const LiveTable &child) {
     return std::ranges::find(child.config.cascade_parents, parent.config.name) != child.config.cascade_parents.end();
 }
 
+std::uint64_t next_version() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+}
+
 } // namespace
+
+void touch(LiveTable &table) { table.version = next_version(); }
+
+void begin_resync(LiveTable &table, std::int64_t loss, std::string reason) {
+    table.loss = loss;
+    table.needs_reset = table.resyncing = true;
+    table.resync_reason = std::move(reason);
+    table.sweeping = table.swept = false;
+    table.settled_by = -1;
+    table.config.identity.clear();
+    touch(table);
+}
 
 LiveTable make_live_table(core::TableConfig config) {
     LiveTable table;
@@ -45,7 +63,14 @@ LiveTable make_live_table(core::TableConfig config) {
     if (table.stage == Stage::capturing)
         table.captured = false;
     table.reported_state = config.state;
+    table.loss = config.resync.loss;
+    table.resyncing = config.resync.under_way();
+    table.resync_reason = table.resyncing ? config.resync.reason : "";
+    table.needs_reset = config.resync.phase == "due";
+    table.sweeping = config.resync.phase == "sweeping";
+    table.begun = table.sweeping; // nothing is copied any more
     table.config = std::move(config);
+    touch(table);
     return table;
 }
 
@@ -64,14 +89,32 @@ void take_config(LiveTable &table, core::TableConfig config) {
             table.stage = config.state == "blocked" ? Stage::blocked : Stage::capturing;
             table.captured = table.captured && table.stage != Stage::capturing;
             table.unreadable = false;
-            // A reset that is due stays due: what was lost is still lost.
-            table.blocking_reason.clear();
+            table.read_errors = 0;
         }
     } else {
         table.stage = stage_of(config);
     }
+    // Somebody asked for it to be copied anew; a loss that this pump found itself is known already.
+    const bool lost_again = config.resync.loss > table.loss && config.resync.phase == "due";
+    if (table.reported_state != config.state)
+        table.reported_reason.clear();
     table.reported_state = config.state;
     table.config = std::move(config);
+    touch(table);
+    if (lost_again)
+        begin_resync(table, table.config.resync.loss, table.config.resync.reason);
+}
+
+std::vector<LiveTable *> descendants(const LiveTable &table, const std::vector<LiveTable *> &all) {
+    std::vector<LiveTable *> found;
+    std::vector<const LiveTable *> parents{&table};
+    for (std::size_t i = 0; i < parents.size(); ++i)
+        for (LiveTable *other : all)
+            if (other != &table && cascades_between(*parents[i], *other) && std::ranges::find(found, other) == found.end()) {
+                found.push_back(other);
+                parents.push_back(other);
+            }
+    return found;
 }
 
 std::vector<const LiveTable *> relatives(const LiveTable &table, const std::vector<LiveTable *> &all) {

@@ -8,8 +8,10 @@
 
 #include "core/types.hpp"
 #include "sync/pacing.hpp"
+#include "sync/stop.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,10 +22,21 @@ enum class Stage { idle, capturing, backfilling, syncing, paused, blocked, dropp
 struct LiveTable {
     core::TableConfig config;
     Stage stage = Stage::idle;
-    bool captured = false;       // outbox and triggers are there, as far as is known
-    bool unreadable = false;     // reading failed for good: left alone until it is resumed
-    bool needs_reset = false;    // capture had been lost: its backfill begins again
-    std::string blocking_reason; // not empty: becomes blocked when the reset of its backfill is acknowledged
+    bool captured = false;     // outbox and triggers are there, as far as is known
+    bool unreadable = false;   // reading failed for good: left alone until it is resumed
+    std::string read_error;    // why it is unreadable, while the guard looks whether it was altered
+    int read_errors = 0;       // in a row
+    std::uint64_t version = 0; // of config: grows with every change
+
+    // Copied anew (docs/protocol.md section 17): reset, chunks, sweep.
+    std::int64_t loss = 0;        // number of the last loss
+    bool needs_reset = false;     // it is written down, and the batch that sets the backfill back is still to be sent
+    bool resyncing = false;       // in sync only after a sweep
+    std::string resync_reason;    // shown until then
+    Clock::time_point mend_at{};  // not before: trouble often comes in series
+    bool sweeping = false;        // all chunks are applied
+    bool swept = false;           // all keys of the target are looked up
+    std::int64_t settled_by = -1; // batch after which no event of the sweep is left, once that is known; 0: there is none
 
     // Backfill. The cursor runs ahead of the catalog's by the chunks in flight; both are dropped together when the pump starts again.
     // In direct mode copiers do it, see backfill.hpp.
@@ -33,6 +46,14 @@ struct LiveTable {
     bool chunk_end_sent = false;
     bool backfill_done = false;  // acknowledged; the catalog's value at the start, ours from then on
     std::int64_t last_chunk = 0; // batch of the chunk that ended the table
+
+    struct Wish {
+        Stage stage;
+        std::uint64_t version;
+        bool captured, may_install;
+        bool operator==(const Wish &) const = default;
+    };
+    std::optional<Wish> wish; // last told to those who install and watch capture
 
     RowSize size;
     ChunkSize chunk;
@@ -50,12 +71,23 @@ struct LiveTable {
         return stage == Stage::capturing || stage == Stage::backfilling || stage == Stage::syncing || stage == Stage::blocked;
     }
     bool has_progress() const { return backfill_done || direct || !cursor.empty() || chunk_end_sent; }
+    // Nothing of it is copied, or what is will be copied anew.
+    bool may_install() const { return needs_reset || !has_progress(); }
 };
 
 LiveTable make_live_table(core::TableConfig config);
 
+// Capture was lost, and that is written down under this number: all of the backfill begins again.
+void begin_resync(LiveTable &table, std::int64_t loss, std::string reason);
+
+// Somebody gave the table a new configuration or identity.
+void touch(LiveTable &table);
+
 // A newer configuration of the same table.
 void take_config(LiveTable &table, core::TableConfig config);
+
+// Tables whose rows change by cascades from `table`, over any number of steps, without itself.
+std::vector<LiveTable *> descendants(const LiveTable &table, const std::vector<LiveTable *> &all);
 
 // Tables tied to `table` by cascades, in both directions and over any number of steps, itself included; only those that are to run.
 std::vector<const LiveTable *> relatives(const LiveTable &table, const std::vector<LiveTable *> &all);

@@ -29,6 +29,7 @@ Pump::~Pump() {
     reverse_.reset();
     backfill_.reset();
     capture_.reset();
+    guard_.reset();
     if (lease_)
         leases_.let_go(lease_);
 }
@@ -71,6 +72,7 @@ Pump::Outcome Pump::run() {
     capture_ = std::make_unique<CaptureKeeper>(row_.connection, lease_, settings_.source_lock_timeout_ms);
     reverse_ = std::make_unique<ReversePump>(conninfo_, leases_.holder(), row_.connection, lease_);
     backfill_ = std::make_unique<Backfill>(conninfo_, leases_.holder(), row_.connection, lease_);
+    guard_ = std::make_unique<CaptureGuard>(row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);
     load_tables();
     const Outcome outcome = loop();
@@ -93,7 +95,7 @@ Pump::Outcome Pump::loop() {
         if (in_flight_.size() < depth)
             worked = copy_live_batch();
         if (in_flight_.size() < depth)
-            worked = copy_reset_batch() || copy_chunk_batch() || worked;
+            worked = copy_reset_batch() || copy_chunk_batch() || sweep() || worked;
         report_stats(false);
         if (worked) {
             schedule_.worked();

@@ -10,6 +10,7 @@
 #include "sync/backfill.hpp"
 #include "sync/barrier.hpp"
 #include "sync/batch.hpp"
+#include "sync/capture_guard.hpp"
 #include "sync/capture_keeper.hpp"
 #include "sync/lease.hpp"
 #include "sync/live_table.hpp"
@@ -55,7 +56,6 @@ class Pump {
     // pump_copy.cpp
     bool copy_live_batch();
     bool copy_chunk_batch();
-    bool copy_reset_batch();
     std::vector<LiveTable *> tables_with_events(bool all);
     bool backfills_now(const LiveTable &table) const;
     void submit(postgres::CopyWriter &writer, Batch batch, Clock::time_point started, const std::optional<std::string> &backfill);
@@ -68,13 +68,23 @@ class Pump {
     core::ChunkReading read_chunks(const std::vector<LiveTable *> &tables);
     bool look_again(const std::map<int, std::map<int, core::IdSet>> &not_started);
 
+    // pump_resync.cpp
+    void take_guard_news();
+    void report_guard();
+    void lose_capture(LiveTable &table, const core::CaptureFault &fault);
+    void suspect(LiveTable &table, const std::string &reason);
+    void could_read(LiveTable &table);
+    bool copy_reset_batch();
+    bool sweep();
+    void nothing_waits(LiveTable &table, std::int64_t last_batch);
+    void end_sweep(LiveTable &table);
+
     // pump_tables.cpp
     void load_tables();
     void advance_tables();
     void take_capture_news();
     void advance(LiveTable &table);
-    void wish_capture(const LiveTable &table);
-    void lose_capture(LiveTable &table, const std::string &reason);
+    void wish_capture(LiveTable &table);
     void block(LiveTable &table, const std::string &reason);
     void report(LiveTable &table, Stage stage, const std::string &reason = {});
     void chunk_acknowledged(const Batch &batch);
@@ -82,6 +92,7 @@ class Pump {
     void insert_requests(LiveTable &table, const std::vector<postgres::Request> &requests);
     LiveTable *find(int table_id);
     bool in_flight(int table_id) const;
+    bool in_flight_up_to(std::int64_t batch_id) const { return !in_flight_.empty() && in_flight_.front().batch_id <= batch_id; }
     std::vector<LiveTable *> all_tables();
     std::int64_t next_batch_id() { return (epoch_ << 32) | ++batches_; }
 
@@ -98,6 +109,7 @@ class Pump {
     std::unique_ptr<Backfill> backfill_;
     std::set<int> copying_; // tables that the copiers have
     std::int64_t copied_generation_ = -1;
+    std::unique_ptr<CaptureGuard> guard_;
     postgres::Settings settings_;
     std::int64_t epoch_ = 0;
     std::int64_t batches_ = 0;
@@ -110,6 +122,8 @@ class Pump {
     PollSchedule schedule_;
     Barrier barrier_;
     PumpStats stats_;
+    std::string guard_error_;
+    Clock::time_point guard_told_{};
     Clock::time_point pinged_{};
 };
 

@@ -29,7 +29,7 @@ void Pump::begin_backfill(LiveTable &table) {
     } catch (const Error &error) {
         if (error.retryable() || error.sqlstate() == "55000")
             throw;
-        block(table, std::string("its history cannot be copied: ") + error.what());
+        suspect(table, std::string("its history cannot be copied: ") + error.what());
     }
 }
 

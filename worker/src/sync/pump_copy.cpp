@@ -93,6 +93,7 @@ std::vector<LiveTable *> Pump::tables_with_events(bool all) {
             readable[i]->outbox_rows = static_cast<std::int64_t>(polled[i].in_flight.count());
             if (polled[i].in_flight.empty())
                 readable[i]->oldest_us = 0;
+            nothing_waits(*readable[i], in_flight_.empty() ? 0 : in_flight_.back().batch_id);
         }
     }
     return found;
@@ -137,6 +138,9 @@ bool Pump::copy_live_batch() {
             complete = complete && !events.limited;
             const std::int64_t count = static_cast<std::int64_t>(events.ids.count());
             table->outbox_rows = events.limited ? -1 : count + static_cast<std::int64_t>(in_flight_ids.count());
+            could_read(*table);
+            if (!events.limited)
+                nothing_waits(*table, count > 0 ? batch.batch_id : in_flight_.empty() ? 0 : in_flight_.back().batch_id);
             if (count == 0)
                 continue;
             failpoint("pump:after_read_snapshot");
@@ -157,7 +161,7 @@ bool Pump::copy_live_batch() {
         barrier_.after_snapshot(false, 0);
         if (!for_good(error) || reading == nullptr)
             throw;
-        block(*reading, std::string("it cannot be read on the old side: ") + error.what());
+        suspect(*reading, std::string("it cannot be read on the old side: ") + error.what());
         return true;
     }
     const std::int64_t last = in_flight_.empty() ? 0 : in_flight_.back().batch_id;
@@ -218,30 +222,9 @@ bool Pump::copy_chunk_batch() {
     } catch (const Error &error) {
         if (!for_good(error))
             throw;
-        block(table, std::string("it cannot be read on the old side: ") + error.what());
+        suspect(table, std::string("it cannot be read on the old side: ") + error.what());
     }
     return true;
-}
-
-// Sets the backfill of a table whose capture was lost back to its beginning, in order with everything else: a batch without rows.
-bool Pump::copy_reset_batch() {
-    for (LiveTable *table : all_tables()) {
-        if (!table->needs_reset)
-            continue;
-        Batch batch;
-        batch.batch_id = next_batch_id();
-        batch.chunk_table = table->config.table_id;
-        batch.resets_backfill = true;
-        postgres::CopyWriter writer(api_->session(), batch.batch_id);
-        submit(writer, std::move(batch), Clock::now(), backfill_json(table->config.table_id, {}, false, 0));
-        table->needs_reset = false;
-        table->cursor.clear();
-        table->chunk_end_sent = false;
-        table->backfill_done = false;
-        table->begun = table->direct = false; // the copiers' chunks go with the apply of this batch; from then on, in order
-        return true;
-    }
-    return false;
 }
 
 } // namespace tandem::sync

@@ -46,6 +46,7 @@ void Pump::load_tables() {
         if (present.contains(entry.first))
             return false;
         capture_->ignore(entry.first);
+        guard_->ignore(entry.first);
         return true;
     });
     // What is read from now on may be more than a barrier under way knows of.
@@ -64,36 +65,34 @@ void Pump::report(LiveTable &table, Stage stage, const std::string &reason) {
 
 void Pump::advance_tables() {
     take_capture_news();
+    take_guard_news();
+    report_guard();
     for (LiveTable *table : all_tables())
         advance(*table);
     follow_backfill();
 }
 
-void Pump::wish_capture(const LiveTable &table) {
-    switch (table.stage) {
-    case Stage::capturing:
-        capture_->want(table.config, CaptureKeeper::Want::installed);
-        break;
-    case Stage::backfilling:
-    case Stage::syncing:
-        // What was installed by this pump goes on being watched under the same wish.
-        capture_->want(table.config, CaptureKeeper::Want::watched);
-        break;
-    case Stage::paused:
-        if (table.captured)
-            capture_->want(table.config, CaptureKeeper::Want::watched);
-        else
-            capture_->ignore(table.config.table_id);
-        break;
-    case Stage::dropping:
-        if (!in_flight(table.config.table_id) && !backfill_->holds(table.config.table_id))
-            capture_->want(table.config, CaptureKeeper::Want::removed);
-        break;
-    case Stage::blocked:
-    case Stage::idle:
+void Pump::wish_capture(LiveTable &table) {
+    if (table.stage == Stage::capturing && Clock::now() < table.mend_at)
+        return;
+    const LiveTable::Wish wish{table.stage, table.version, table.captured, table.may_install()};
+    if (table.stage != Stage::dropping && table.wish == wish)
+        return;
+    table.wish = wish;
+    const bool watched =
+        table.stage == Stage::backfilling || table.stage == Stage::syncing || (table.stage == Stage::paused && table.captured);
+    if (watched)
+        guard_->watch(table.config);
+    else
+        guard_->ignore(table.config.table_id);
+    if (table.stage == Stage::capturing)
+        capture_->want(table.config, CaptureKeeper::Want::installed, table.may_install());
+    else if (watched)
+        capture_->want(table.config, CaptureKeeper::Want::measured);
+    else if (table.stage != Stage::dropping)
         capture_->ignore(table.config.table_id);
-        break;
-    }
+    else if (!in_flight(table.config.table_id) && !backfill_->holds(table.config.table_id))
+        capture_->want(table.config, CaptureKeeper::Want::removed);
 }
 
 void Pump::advance(LiveTable &table) {
@@ -102,7 +101,7 @@ void Pump::advance(LiveTable &table) {
     case Stage::capturing: {
         if (!table.captured) {
             if (table.reported_state != "capturing")
-                report(table, Stage::capturing);
+                report(table, Stage::capturing, table.resync_reason);
             return;
         }
         // Tables tied by cascades are all captured before the history of any is read: a cascade into a table without capture
@@ -114,18 +113,20 @@ void Pump::advance(LiveTable &table) {
             }
         if (table.needs_reset)
             return; // the reset goes first, in order
-        table.stage = table.backfill_done ? Stage::syncing : Stage::backfilling;
+        table.stage = table.backfill_done && !table.resyncing ? Stage::syncing : Stage::backfilling;
         failpoint("lifecycle:after_capture");
-        report(table, table.stage);
+        report(table, table.stage, table.resync_reason);
         wish_capture(table);
         return;
     }
     case Stage::backfilling:
-        begin_backfill(table);
+        if (!table.sweeping)
+            begin_backfill(table);
+        end_sweep(table);
         return;
     case Stage::paused:
         if (!in_flight(table.config.table_id))
-            report(table, Stage::paused);
+            report(table, Stage::paused, table.resync_reason);
         return;
     case Stage::dropping:
         if (table.reported_state != "dropping")
@@ -144,9 +145,12 @@ void Pump::take_capture_news() {
         switch (news.kind) {
         case CaptureNews::Kind::installed:
             failpoint("lifecycle:after_outbox");
+            api_->note_identity(news.table_id, epoch_, news.identity);
+            table->config.identity = news.identity;
+            touch(*table);
             table->captured = true;
             table->unreadable = false;
-            table->needs_reset = table->needs_reset || (!news.was_complete && table->has_progress());
+            table->read_errors = 0;
             schedule_.worked();
             break;
         case CaptureNews::Kind::waiting:
@@ -158,35 +162,17 @@ void Pump::take_capture_news() {
             api_->forget_table(news.table_id, epoch_);
             log::info("table forgotten", {{"source", row_.connection.name}, {"table", table->config.name}});
             capture_->ignore(news.table_id);
+            guard_->ignore(news.table_id);
             tables_.erase(news.table_id);
             break;
         case CaptureNews::Kind::broken:
-            lose_capture(*table, news.reason);
+            lose_capture(*table, news.fault);
             break;
         case CaptureNews::Kind::cost:
             table->capture_cost_us = news.cost_us;
             stats_.worked = true;
             break;
         }
-    }
-}
-
-// Events were lost, or may have been. The backfill is set back first, through the queue, and only then is the table reported as blocked:
-// whatever ends in between, the table cannot go on as if nothing had happened.
-void Pump::lose_capture(LiveTable &table, const std::string &reason) {
-    if (table.stage == Stage::blocked || table.stage == Stage::dropping)
-        return;
-    const std::string whole_reason = reason +
-                                     "; changes made meanwhile are not known. tandem.resume installs capture again and copies the"
-                                     " table anew; rows that were deleted meanwhile stay in the target until they are removed there";
-    log::error("capture lost", {{"source", row_.connection.name}, {"table", table.config.name}, {"reason", reason}});
-    table.stage = Stage::blocked;
-    barrier_.disturb();
-    if (table.has_progress()) {
-        table.needs_reset = true;
-        table.blocking_reason = whole_reason;
-    } else {
-        report(table, Stage::blocked, whole_reason);
     }
 }
 
@@ -203,16 +189,14 @@ void Pump::chunk_acknowledged(const Batch &batch) {
     LiveTable *table = find(*batch.chunk_table);
     if (table == nullptr)
         return;
-    if (batch.resets_backfill) {
-        if (!table->blocking_reason.empty())
-            report(*table, Stage::blocked, std::exchange(table->blocking_reason, {}));
+    if (batch.resets_backfill)
         return;
-    }
     // Not the end of a backfill that was set back meanwhile.
     if (!batch.chunk_done || batch.batch_id != table->last_chunk || !table->chunk_end_sent)
         return;
     table->backfill_done = true;
-    if (table->stage == Stage::backfilling) {
+    table->sweeping = table->resyncing;
+    if (table->stage == Stage::backfilling && !table->resyncing) {
         table->stage = Stage::syncing;
         report(*table, Stage::syncing);
     }
@@ -258,7 +242,7 @@ void Pump::insert_requests(LiveTable &table, const std::vector<postgres::Request
             throw;
         // These requests are given up, so the table must be copied anew before it may go on.
         if (table.captured)
-            lose_capture(table, std::string("requested keys cannot be written to its outbox: ") + error.what());
+            lose_capture(table, {"outbox", std::string("requested keys cannot be written to its outbox: ") + error.what(), true});
         else
             log::debug("no outbox yet for requested keys", {{"table", table.config.name}, {"error", error.what()}});
     }
