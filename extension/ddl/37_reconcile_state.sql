@@ -128,6 +128,7 @@ CREATE TABLE tandem.discrepancy (
 CREATE UNIQUE INDEX discrepancy_key ON tandem.discrepancy (table_id, key)
   WHERE status OPERATOR(pg_catalog.=) ANY (ARRAY['open', 'repairing', 'waived']);
 CREATE INDEX discrepancy_table ON tandem.discrepancy (table_id, status);
+CREATE INDEX discrepancy_due ON tandem.discrepancy (next_check) WHERE status OPERATOR(pg_catalog.=) ANY (ARRAY['open', 'repairing']);
 COMMENT ON TABLE tandem.discrepancy IS 'rows that were found to differ while nothing of them was in flight; view: tandem.discrepancies';
 
 CREATE TABLE tandem.reconcile_found (

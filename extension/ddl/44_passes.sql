@@ -104,16 +104,14 @@ CREATE FUNCTION tandem._confirm(run tandem.reconcile_run, differing jsonb, OUT i
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  one record;
-  id bigint;
-  fresh boolean;
+  fresh record;
 BEGIN
-  ids := '{}';
-  counts := '{"missing": 0, "extra": 0, "different": 0}';
-  FOR one IN SELECT decode(f.key, 'hex') AS key, f.kind, coalesce(f.columns, '{}') AS columns, f.old, f.new, f.cause
-             FROM jsonb_to_recordset(differing) AS f(key text, kind text, columns text[], old jsonb, new jsonb, cause text) LOOP
+  WITH told AS (
+    SELECT DISTINCT ON (f.key) decode(f.key, 'hex') AS key, f.kind, coalesce(f.columns, '{}') AS columns, f.old, f.new, f.cause
+    FROM jsonb_to_recordset(differing) AS f(key text, kind text, columns text[], old jsonb, new jsonb, cause text)
+  ), confirmed AS (
     INSERT INTO tandem.discrepancy AS d (table_id, key, kind, columns, old, new, cause, next_check)
-    VALUES (run.table_id, one.key, one.kind, one.columns, one.old, one.new, one.cause, clock_timestamp() + interval '10 s')
+    SELECT run.table_id, t.key, t.kind, t.columns, t.old, t.new, t.cause, clock_timestamp() + interval '10 s' FROM told AS t ORDER BY t.key
     ON CONFLICT (table_id, key) WHERE status IN ('open', 'repairing', 'waived') DO UPDATE
     SET kind = excluded.kind, columns = excluded.columns, old = excluded.old, new = excluded.new, cause = coalesce(excluded.cause, d.cause),
         last_seen = clock_timestamp(), times = d.times + 1,
@@ -121,20 +119,24 @@ BEGIN
         -- Waived as it was, not as it is now.
         status = CASE WHEN d.status = 'waived' AND (d.kind, d.columns, d.new) IS DISTINCT FROM (excluded.kind, excluded.columns, excluded.new)
                       THEN 'open' ELSE d.status END
-    RETURNING d.discrepancy_id, d.times = 1 INTO id, fresh;
-    DELETE FROM tandem.reconcile_pending AS p WHERE p.table_id = run.table_id AND p.key = one.key;
-    ids := ids || id;
-    INSERT INTO tandem.reconcile_found (run_id, discrepancy_id) VALUES (run.run_id, id) ON CONFLICT DO NOTHING;
-    IF FOUND THEN
-      counts := jsonb_set(counts, ARRAY[one.kind], to_jsonb((counts ->> one.kind)::bigint + 1));
-    END IF;
-    IF fresh THEN
-      UPDATE tandem.reconcile_ledger AS l
-      SET missing = l.missing + (one.kind = 'missing')::integer, extra = l.extra + (one.kind = 'extra')::integer,
-          different = l.different + (one.kind = 'different')::integer
-      WHERE l.table_id = run.table_id;
-    END IF;
-  END LOOP;
+    RETURNING d.discrepancy_id, d.key, d.kind, d.times = 1 AS fresh
+  ), looked_at AS (
+    DELETE FROM tandem.reconcile_pending AS p USING confirmed AS c WHERE p.table_id = run.table_id AND p.key = c.key
+  ), noted AS (
+    INSERT INTO tandem.reconcile_found (run_id, discrepancy_id) SELECT run.run_id, c.discrepancy_id FROM confirmed AS c
+    ON CONFLICT DO NOTHING RETURNING discrepancy_id
+  )
+  SELECT coalesce(array_agg(c.discrepancy_id ORDER BY c.discrepancy_id), '{}') AS ids,
+         jsonb_build_object('missing', count(n) FILTER (WHERE c.kind = 'missing'), 'extra', count(n) FILTER (WHERE c.kind = 'extra'),
+                            'different', count(n) FILTER (WHERE c.kind = 'different')) AS counts,
+         count(*) FILTER (WHERE c.fresh AND c.kind = 'missing') AS missing, count(*) FILTER (WHERE c.fresh AND c.kind = 'extra') AS extra,
+         count(*) FILTER (WHERE c.fresh AND c.kind = 'different') AS different
+  INTO fresh FROM confirmed AS c LEFT JOIN noted AS n USING (discrepancy_id);
+  ids := fresh.ids;
+  counts := fresh.counts;
+  UPDATE tandem.reconcile_ledger AS l
+  SET missing = l.missing + fresh.missing, extra = l.extra + fresh.extra, different = l.different + fresh.different
+  WHERE l.table_id = run.table_id AND fresh.missing + fresh.extra + fresh.different > 0;
 END
 $$;
 COMMENT ON FUNCTION tandem._confirm(tandem.reconcile_run, jsonb) IS 'writes confirmed discrepancies; counts are those that are new to the run';
@@ -259,20 +261,18 @@ CREATE FUNCTION tandem._due_keys(source_id integer) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   WITH due AS (
-    SELECT p.table_id, p.run_id, p.key, p.next_check FROM tandem.reconcile_pending AS p
-    JOIN tandem.reconcile_run AS r USING (run_id)
-    WHERE p.next_check <= clock_timestamp() AND r.state = 'running'
+    (SELECT p.table_id, p.run_id, p.key FROM tandem.reconcile_pending AS p JOIN tandem.reconcile_run AS r USING (run_id)
+     JOIN tandem.source_table AS t ON t.table_id = p.table_id
+     WHERE p.next_check <= clock_timestamp() AND r.state = 'running' AND t.source_id = _due_keys.source_id ORDER BY p.next_check LIMIT 5000)
     UNION ALL
-    SELECT d.table_id, tandem._endless_run(d.table_id, 'verify'), d.key, d.next_check FROM tandem.discrepancy AS d
-    WHERE d.status IN ('open', 'repairing') AND d.next_check <= clock_timestamp()
-  ), bounded AS (
-    SELECT d.*, row_number() OVER (PARTITION BY d.table_id, d.run_id ORDER BY d.next_check) AS number
-    FROM due AS d JOIN tandem.source_table AS t USING (table_id)
-    WHERE t.source_id = _due_keys.source_id AND tandem.reconcilable(d.table_id)
+    (SELECT d.table_id, NULL, d.key FROM tandem.discrepancy AS d JOIN tandem.source_table AS t USING (table_id)
+     WHERE d.status IN ('open', 'repairing') AND d.next_check <= clock_timestamp() AND t.source_id = _due_keys.source_id
+     ORDER BY d.next_check LIMIT 1000)
   )
   SELECT coalesce(jsonb_agg(g.entry), '[]')
-  FROM (SELECT jsonb_build_object('table_id', b.table_id, 'run_id', b.run_id, 'keys', jsonb_agg(encode(b.key, 'hex'))) AS entry
-        FROM bounded AS b WHERE b.number <= 1000 GROUP BY b.table_id, b.run_id ORDER BY b.table_id, b.run_id) AS g
+  FROM (SELECT jsonb_build_object('table_id', d.table_id, 'run_id', coalesce(d.run_id, tandem._endless_run(d.table_id, 'verify')),
+                                  'keys', jsonb_agg(encode(d.key, 'hex') ORDER BY d.key)) AS entry
+        FROM due AS d GROUP BY d.table_id, d.run_id HAVING tandem.reconcilable(d.table_id) ORDER BY d.table_id, d.run_id) AS g
 $$;
 COMMENT ON FUNCTION tandem._due_keys(integer) IS 'keys of a source that must be looked at again now';
 
