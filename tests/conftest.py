@@ -25,7 +25,7 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        item.session.tandem_failed = True
+        item.session.tandem_failed = item.tandem_failed = True
         for name, value in item.funcargs.items():
             if isinstance(value, tandem.Scene):
                 report.sections.append(("scene", value.story()))

@@ -1,5 +1,7 @@
 """Fault tests kill servers, so every test has its own, and proxies on both ways of the worker."""
 import itertools
+import os
+import shutil
 
 import psycopg2
 import pytest
@@ -82,6 +84,9 @@ def make_scene(request, folder, flavor, settings=None, add=True, schema=SCHEMA):
         scene.close()
         pg.stop("immediate")
         old.kill()
+        # Some 300 MB: a whole run of them would fill a disk. What a failed test leaves is kept to be looked at.
+        if not getattr(request.node, "tandem_failed", False) and not os.environ.get("TANDEM_KEEP"):
+            shutil.rmtree(home, ignore_errors=True)
     request.addfinalizer(end)
     scene.create(schema)
     scene.run_worker()
