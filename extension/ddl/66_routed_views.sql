@@ -157,40 +157,53 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem._routed_columns(integer) IS 'columns of a routed view, with the SQL that computes each from an old row';
 
+CREATE FUNCTION tandem._old_select(wanted integer, foreign_table regclass) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  t tandem.source_table;
+  columns text;    -- of the view, from g: the old row as the target would have it
+  target_row text; -- the same without generated columns, from o: the old row as its image would be
+  old_row text;    -- from f, the foreign table
+BEGIN
+  SELECT k.* INTO STRICT t FROM tandem.source_table AS k WHERE k.table_id = wanted;
+  SELECT string_agg(format('%s AS %I', c.old_value, c.name), ', ' ORDER BY c.attnum) FILTER (WHERE NOT c.generated),
+         string_agg(CASE WHEN c.generated THEN
+                      format('CAST((%s) AS %s)%s AS %I', pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, -1),
+                             (SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace
+                              WHERE l.oid = a.attcollation), c.name)
+                    ELSE format('g.%I', c.name) END, ', ' ORDER BY c.attnum)
+    INTO target_row, columns
+  FROM tandem._routed_columns(wanted) AS c JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum = c.attnum
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum;
+  SELECT string_agg(format('%s AS %I', tandem._foreign_value(c), tandem._short_name(c.name)), ', ' ORDER BY c.ordinal) INTO old_row
+  FROM tandem.source_column AS c WHERE c.table_id = wanted;
+  RETURN format('SELECT %s FROM (SELECT %s, (%s) AS "tandem filter" FROM (SELECT %s FROM %s AS f) AS o) AS g WHERE g."tandem filter"',
+                columns, target_row, coalesce(t.filter, 'true'), old_row, foreign_table);
+END
+$$;
+COMMENT ON FUNCTION tandem._old_select(integer, regclass) IS 'query that reads the old side''s rows as the target would have them; ends in a WHERE that more may be added to';
+
 CREATE FUNCTION tandem._routed_query(wanted integer, foreign_table regclass) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   t tandem.source_table;
   new_columns text;
-  columns text;    -- of the view, from g: the old row as the target would have it
-  target_row text; -- the same without generated columns, from o: the old row as its image would be
-  old_row text;    -- from f, the foreign table
   own_rows text;
   same_key text;
-  old_branch text;
 BEGIN
   SELECT k.* INTO STRICT t FROM tandem.source_table AS k WHERE k.table_id = wanted;
   SELECT string_agg(format('n.%I', c.name), ', ' ORDER BY c.attnum),
-         string_agg(format('%s AS %I', c.old_value, c.name), ', ' ORDER BY c.attnum) FILTER (WHERE NOT c.generated),
          string_agg(format('k.%1$I = g.%1$I', c.name), ' AND ' ORDER BY c.key_position) FILTER (WHERE c.key_position IS NOT NULL),
-         string_agg(format('n.%I = %s', c.name, c.old_value), ' AND ' ORDER BY c.key_position) FILTER (WHERE t.constants ? c.name),
-         string_agg(CASE WHEN c.generated THEN
-                      format('CAST((%s) AS %s)%s AS %I', pg_get_expr(d.adbin, d.adrelid), format_type(a.atttypid, -1),
-                             (SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace
-                              WHERE l.oid = a.attcollation), c.name)
-                    ELSE format('g.%I', c.name) END, ', ' ORDER BY c.attnum)
-    INTO new_columns, target_row, same_key, own_rows, columns
-  FROM tandem._routed_columns(wanted) AS c JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum = c.attnum
-    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum;
-  SELECT string_agg(format('%s AS %I', tandem._foreign_value(c), tandem._short_name(c.name)), ', ' ORDER BY c.ordinal) INTO old_row
-  FROM tandem.source_column AS c WHERE c.table_id = wanted;
+         string_agg(format('n.%I = %s', c.name, c.old_value), ' AND ' ORDER BY c.key_position) FILTER (WHERE t.constants ? c.name)
+    INTO new_columns, same_key, own_rows
+  FROM tandem._routed_columns(wanted) AS c;
   -- All conditions at one level, so that they fold to a single "false". And a look-up by subquery, not an anti-join: the planner must see that
   -- the old side is not read without planning a scan of it.
-  old_branch := format('SELECT %s FROM (SELECT %s, (%s) AS "tandem filter" FROM (SELECT %s FROM %s AS f) AS o) AS g WHERE tandem._reads(%s, ''old'')'
-                       ' AND g."tandem filter" AND (NOT tandem._reads(%s, ''new_fallback_old'') OR (SELECT true FROM %s AS k WHERE %s) IS NULL)',
-                       columns, target_row, coalesce(t.filter, 'true'), old_row, foreign_table, wanted, wanted, t.target, same_key);
-  RETURN format('SELECT %s FROM %s AS n WHERE tandem._reads(%s, ''new'')%s UNION ALL %s', new_columns, t.target, wanted, ' AND ' || own_rows, old_branch);
+  RETURN format('SELECT %s FROM %s AS n WHERE tandem._reads(%s, ''new'')%s UNION ALL %s AND tandem._reads(%s, ''old'')'
+                ' AND (NOT tandem._reads(%s, ''new_fallback_old'') OR (SELECT true FROM %s AS k WHERE %s) IS NULL)',
+                new_columns, t.target, wanted, ' AND ' || own_rows, tandem._old_select(wanted, foreign_table), wanted, wanted, t.target, same_key);
 END
 $$;
 COMMENT ON FUNCTION tandem._routed_query(integer, regclass) IS 'query of a routed view';

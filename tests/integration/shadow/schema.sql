@@ -1,0 +1,5 @@
+CREATE TABLE account (id INT PRIMARY KEY, email VARCHAR(60), balance INT NOT NULL, ratio FLOAT) ENGINE=InnoDB;
+INSERT INTO account VALUES (1, 'a@x', 10, 1234567.8), (2, NULL, 20, NULL), (3, 'c@x', -5, 0.1), (4, 'd@x', -6, 0.2);
+CREATE TABLE tag (code VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci PRIMARY KEY, v INT, d DATE) ENGINE=InnoDB;
+INSERT INTO tag VALUES ('abc', 1, '2020-02-29');
+CREATE TABLE many (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;
