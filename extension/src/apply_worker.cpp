@@ -160,15 +160,20 @@ struct Loop {
 // One turn: true when there may be more to do at once.
 bool turn(Loop *loop) {
     pgstat_report_activity(STATE_RUNNING, "applying");
+    const TimestampTz now = GetCurrentTimestamp();
+    const bool first = loop->next_maintenance == 0;
+    // Under a load that never ends as well: journalled keys are pruned here, and who watches for silence must not be silent.
+    const bool due = !first && now >= loop->next_maintenance;
+    if (first || due)
+        loop->next_maintenance = TimestampTzPlusMilliseconds(now, maintenance_ms);
+    if (due)
+        maintain();
     if (apply_next_batch())
         return true;
     if (apply_due_retries(&loop->next_due_ms))
         return true;
-    const TimestampTz now = GetCurrentTimestamp();
-    if (now >= loop->next_maintenance) {
-        loop->next_maintenance = TimestampTzPlusMilliseconds(now, maintenance_ms);
+    if (first)
         maintain();
-    }
     leave_if_dropped();
     return false;
 }
