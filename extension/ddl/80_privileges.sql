@@ -13,9 +13,9 @@ BEGIN
     FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) p.prolang
     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'tandem'::pg_catalog.regnamespace
   LOOP
-    EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', signature);
+    EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', signature);
     IF by_caller THEN
-      EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO tandem_admin', signature);
+      EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO tandem_admin', signature);
     END IF;
   END LOOP;
 END

@@ -35,6 +35,10 @@ int main(int argc, char **argv) {
             return commands::check(options);
         case Command::status:
             return commands::status(options);
+        case Command::cutover:
+        case Command::rehearse:
+        case Command::rollback:
+            return commands::cutover(options);
         }
         return 2;
     } catch (const UsageError &error) {

@@ -30,13 +30,17 @@ Commands:
   run       work until told to stop (SIGTERM, SIGINT)
   check     print and test what the old side must grant, its facts, and the capture of each table
   status    print sources, tables and lag
+  cutover   make the new side the source of truth of tables
+  rehearse  all of a cut-over but the commit
+  rollback  make the old side the source of truth again
   version   print the version
 
 tandem-sync COMMAND --help tells the options of a command.
 )";
 
 const std::map<std::string, Command> commands = {
-    {"run", Command::run}, {"check", Command::check}, {"status", Command::status}, {"version", Command::version}, {"help", Command::help}};
+    {"run", Command::run},           {"check", Command::check},       {"status", Command::status},   {"cutover", Command::cutover},
+    {"rehearse", Command::rehearse}, {"rollback", Command::rollback}, {"version", Command::version}, {"help", Command::help}};
 
 po::options_description described(Command command) {
     po::options_description all("Options", 120, 60);
@@ -55,6 +59,12 @@ po::options_description described(Command command) {
         add("mapping-role", po::value<std::string>(), "role whose user mapping is used with --server");
         add("metadata-database", po::value<std::string>(), "database for the outboxes with --server (default tandem)");
         add("tls", po::value<std::string>(), "auto, verify or disable, with --server (default auto)");
+    }
+    if (command == Command::cutover || command == Command::rehearse || command == Command::rollback) {
+        add("table", po::value<std::vector<std::string>>()->composing(), "table as source.table; repeat for all that move together");
+        add("max-pause-ms", po::value<int>()->default_value(1000), "how long writes may wait");
+        add("lock-wait-ms", po::value<int>()->default_value(30000), "how long to try for the lock");
+        add("waive", po::value<std::vector<std::string>>()->composing(), "GATE=REASON; may be repeated");
     }
     return all;
 }
@@ -128,6 +138,19 @@ void fill(Options &options, const po::variables_map &values) {
         options.log_level = level_of(level);
     if (const std::string format = text_of(values, "log-format"); !format.empty())
         options.log_format = format_of(format);
+    if (values.count("table") != 0)
+        options.tables = values["table"].as<std::vector<std::string>>();
+    if (values.count("waive") != 0)
+        options.waive = values["waive"].as<std::vector<std::string>>();
+    for (const std::string &waived : options.waive)
+        if (waived.find('=') == std::string::npos || waived.back() == '=')
+            throw UsageError("--waive needs GATE=REASON, not \"" + waived + "\"");
+    if (values.count("max-pause-ms") != 0) {
+        options.max_pause_ms = values["max-pause-ms"].as<int>();
+        options.lock_wait_ms = values["lock-wait-ms"].as<int>();
+        if (options.tables.empty())
+            throw UsageError("no table given", "Name them: --table shop.users --table shop.orders");
+    }
     options.server = text_of(values, "server");
     options.database = text_of(values, "database");
     options.mapping_role = text_of(values, "mapping-role");

@@ -10,7 +10,7 @@
 
 namespace tandem {
 
-enum class Command { help, run, check, status, version };
+enum class Command { help, run, check, status, version, cutover, rehearse, rollback };
 
 struct Options {
     Command command = Command::help;
@@ -19,6 +19,11 @@ struct Options {
     std::vector<std::string> sources;
     log::Level log_level = log::Level::info;
     log::Format log_format = log::Format::logfmt;
+    // cutover, rehearse, rollback
+    std::vector<std::string> tables;
+    std::vector<std::string> waive; // GATE=REASON
+    int max_pause_ms = 1000;
+    int lock_wait_ms = 30000;
     // check, before the source is added
     std::string server, database, mapping_role, metadata_database, tls;
 };

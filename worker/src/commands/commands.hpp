@@ -8,5 +8,6 @@ namespace tandem::commands {
 int run(const Options &options);
 int check(const Options &options);
 int status(const Options &options);
+int cutover(const Options &options); // also rehearse and rollback
 
 } // namespace tandem::commands

@@ -113,20 +113,26 @@ std::uint64_t Client::execute(const std::string &sql, const std::string &doing) 
     return mysql_affected_rows(mysql);
 }
 
-std::vector<std::string> Client::one_row(const std::string &sql, const std::string &doing) {
+std::vector<std::vector<std::string>> Client::rows(const std::string &sql, const std::string &doing) {
     MYSQL *mysql = handle_.get();
     if (mysql_real_query(mysql, sql.data(), sql.size()) != 0)
         fail(doing);
     const std::unique_ptr<MYSQL_RES, decltype(&mysql_free_result)> result(mysql_store_result(mysql), &mysql_free_result);
     if (!result)
         fail(doing);
-    std::vector<std::string> values;
-    if (MYSQL_ROW row = mysql_fetch_row(result.get())) {
+    std::vector<std::vector<std::string>> all;
+    while (MYSQL_ROW row = mysql_fetch_row(result.get())) {
         const unsigned long *lengths = mysql_fetch_lengths(result.get());
+        std::vector<std::string> &values = all.emplace_back();
         for (unsigned i = 0; i < mysql_num_fields(result.get()); ++i)
             values.push_back(row[i] == nullptr ? std::string() : std::string(row[i], lengths[i]));
     }
-    return values;
+    return all;
+}
+
+std::vector<std::string> Client::one_row(const std::string &sql, const std::string &doing) {
+    auto all = rows(sql, doing);
+    return all.empty() ? std::vector<std::string>{} : std::move(all.front());
 }
 
 double Client::replica_lag() {

@@ -23,6 +23,9 @@ class Client {
     std::vector<std::string> one_row(const std::string &sql, const std::string &doing);
     // Seconds that this server is behind the one it replicates from: 0 if it is no replica, -1 if replication stands still.
     double replica_lag();
+    // All rows of a small text result; NULL is an empty string.
+    std::vector<std::vector<std::string>> rows(const std::string &sql, const std::string &doing);
+    unsigned long id() const { return mysql_thread_id(handle_.get()); }
     unsigned warnings() const { return mysql_warning_count(handle_.get()); }
     MYSQL *handle() { return handle_.get(); }
     [[noreturn]] void fail(const std::string &doing);

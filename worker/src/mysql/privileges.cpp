@@ -57,6 +57,7 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
         bool on_metadata;
         const char *purpose;
         std::string sql;
+        bool for_cutover = false;
     };
     const std::vector<Probe> probes{
         {"SELECT", false, "read the rows", "SELECT 1 FROM " + application},
@@ -69,6 +70,12 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
         {"SELECT", true, "read the outboxes", "SELECT 1 FROM " + metadata},
         {"INSERT", true, "let the triggers (which run as this user) write the outboxes", "INSERT INTO " + metadata + " VALUES (1)"},
         {"DELETE", true, "delete events that are applied", "DELETE FROM " + metadata},
+        {"LOCK TABLES", false, "for the cut-over: lock the tables", "LOCK TABLES " + application + " WRITE", true},
+        {"LOCK TABLES", true, "for the cut-over: lock the outboxes", "LOCK TABLES " + metadata + " WRITE", true},
+        {"UPDATE", true, "for the cut-over: keep the phase", "UPDATE " + metadata + " SET phase = 1", true},
+        {"INSERT", false, "after the cut-over: write back new rows", "INSERT INTO " + application + " VALUES (1)", true},
+        {"UPDATE", false, "after the cut-over: write back changes", "UPDATE " + application + " SET id = 1", true},
+        {"DELETE", false, "after the cut-over: write back deletions", "DELETE FROM " + application, true},
     };
     const auto grant = [&](bool on_metadata) {
         std::vector<std::string> all;
@@ -84,6 +91,8 @@ std::vector<PrivilegeCheck> check_privileges(ControlClient &client, const core::
         check.privilege = probe.privilege;
         check.statement = grant(probe.on_metadata);
         check.purpose = probe.purpose;
+        check.required = !probe.for_cutover;
+        check.for_cutover = probe.for_cutover;
         std::string message;
         const unsigned code = client.probe(probe.sql, message);
         check.ok = !denied(code);

@@ -17,6 +17,7 @@ struct PrivilegeCheck {
     std::string statement;
     std::string purpose;
     bool required = true;
+    bool for_cutover = false; // not needed before, and to write back
     bool ok = false;
     std::string error;
 };

@@ -63,6 +63,7 @@ struct SourceSession::Impl {
     core::SourceConnection connection;
     Client client;
     bool statement_binlog = false;
+    bool locked = false;                  // LOCK TABLES is on
     std::map<int, std::string> key_index; // by table id: name of the index that the key's columns form, as FORCE INDEX text
 
     explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {
@@ -200,12 +201,20 @@ std::vector<bool> SourceSession::poll(const std::vector<Polled> &tables) {
     return result;
 }
 
+void SourceSession::hold(bool locked) { impl_->locked = locked; }
+Client &SourceSession::client() { return impl_->client; }
+
 void SourceSession::begin_snapshot() {
+    if (impl_->locked)
+        return;
     impl_->client.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "beginning a snapshot");
     impl_->client.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", "beginning a snapshot");
 }
 
-void SourceSession::end_snapshot() { impl_->client.execute("COMMIT", "ending a snapshot"); }
+void SourceSession::end_snapshot() {
+    if (!impl_->locked)
+        impl_->client.execute("COMMIT", "ending a snapshot");
+}
 
 core::EventSet SourceSession::read_events(const core::TableConfig &table, const core::IdSet &in_flight, std::size_t limit,
                                           const core::TableChunks *chunks) {
@@ -281,8 +290,10 @@ std::uint64_t SourceSession::read_rows(const core::TableConfig &table, const cor
     std::vector<core::Column> columns = table.columns;
     columns.insert(columns.end(), key.begin(), key.end());
     std::vector<std::string> matches;
+    // Under its own name and without an alias: LOCK TABLES of a cut-over wants aliases to be unique over all tables.
+    const std::string name = quote_name(impl_->connection.database, table.name);
     for (std::size_t i = 0; i < key.size(); ++i)
-        matches.push_back("t." + quote_name(key[i].name) + " = e." + key_column(i));
+        matches.push_back(name + "." + quote_name(key[i].name) + " = e." + key_column(i));
 
     const auto parts = slices(ids, UINT64_MAX, runs_in_statement);
     std::unordered_set<std::string> sent; // only when a key may come in two slices
@@ -291,10 +302,9 @@ std::uint64_t SourceSession::read_rows(const core::TableConfig &table, const cor
     for (const auto &runs : parts) {
         // Distinct under the old side's collation, then one look-up in the key's index for each. STRAIGHT_JOIN: never the other way.
         RowReader reader(impl_->client,
-                         "SELECT " + select_list(columns, column_names(columns, "t.")) + " FROM (SELECT DISTINCT " +
+                         "SELECT " + select_list(columns, column_names(columns, name + ".")) + " FROM (SELECT DISTINCT " +
                              join(key_names(key.size()), ", ") + " FROM " + event_table(impl_->connection, table) + " WHERE " +
-                             ids_condition(runs, "tandem_id") + ") e STRAIGHT_JOIN " + quote_name(impl_->connection.database, table.name) +
-                             " t" + " ON " + join(matches, " AND "),
+                             ids_condition(runs, "tandem_id") + ") e STRAIGHT_JOIN " + name + " ON " + join(matches, " AND "),
                          columns, "reading rows of table \"" + table.name + "\"");
         while (reader.next()) {
             key_bytes.clear();
@@ -421,7 +431,8 @@ SourceSession::insert_keys(const core::TableConfig &table, const std::vector<std
     const auto try_rows = [&](const std::vector<std::string> &some, std::string *why) {
         bool done = false;
         impl_->persistently([&] {
-            impl_->client.execute("START TRANSACTION", doing);
+            if (!impl_->locked)
+                impl_->client.execute("START TRANSACTION", doing);
             try {
                 impl_->insert_rows(outbox, some, key.size(), doing);
                 done = impl_->client.warnings() == 0;
@@ -522,13 +533,16 @@ std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent,
                                                 const core::IdSet &parent_ids) {
     const std::string child_outbox = quote_name(impl_->connection.metadata_database, cascade.child_outbox);
     const std::string doing = "finding rows of table \"" + cascade.child + "\" moved by a cascade from \"" + parent.name + "\"";
+    const std::string parent_name = quote_name(impl_->connection.database, parent.name);
+    const std::string alias = child_alias(cascade.child_table_id); // a table may be its own parent
     std::vector<std::string> parent_matches, child_matches, child_key;
     for (std::size_t i = 0; i < parent.key_columns.size(); ++i)
-        parent_matches.push_back("p." + quote_name(parent.key_columns[i]) + " = e." + key_column(i));
+        parent_matches.push_back(parent_name + "." + quote_name(parent.key_columns[i]) + " = e." + key_column(i));
     for (std::size_t i = 0; i < cascade.columns.size(); ++i)
-        child_matches.push_back("c." + quote_name(cascade.columns[i]) + " = p." + quote_name(cascade.ref_columns.at(i)));
+        child_matches.push_back(alias + "." + quote_name(cascade.columns[i]) + " = " + parent_name + "." +
+                                quote_name(cascade.ref_columns.at(i)));
     for (const std::string &name : cascade.child_key_columns)
-        child_key.push_back("c." + quote_name(name));
+        child_key.push_back(alias + "." + quote_name(name));
     if (child_key.empty())
         throw core::Error(core::Side::worker, "22023", doing + ": the child's key is not known", false);
 
@@ -537,8 +551,8 @@ std::uint64_t SourceSession::expand_key_cascade(const core::TableConfig &parent,
         const std::string select =
             "SELECT DISTINCT 2, " + join(child_key, ", ") + " FROM (SELECT DISTINCT " + join(key_names(parent.key_columns.size()), ", ") +
             " FROM " + event_table(impl_->connection, parent) + " WHERE tandem_removes >= 1 AND (" + ids_condition(runs, "tandem_id") +
-            ")) e STRAIGHT_JOIN " + quote_name(impl_->connection.database, parent.name) + " p ON " + join(parent_matches, " AND ") +
-            " STRAIGHT_JOIN " + quote_name(impl_->connection.database, cascade.child) + " c ON " + join(child_matches, " AND ");
+            ")) e STRAIGHT_JOIN " + parent_name + " ON " + join(parent_matches, " AND ") + " STRAIGHT_JOIN " +
+            quote_name(impl_->connection.database, cascade.child) + " " + alias + " ON " + join(child_matches, " AND ");
         found += impl_->copy_keys(select, cascade, child_outbox, doing);
     }
     return found;

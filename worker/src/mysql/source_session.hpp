@@ -15,6 +15,8 @@
 
 namespace tandem::mysql {
 
+class Client;
+
 // Receives rows as they stream. `key` and `image` are valid during the call only. When `bad` is set the row cannot be represented
 // and `image` is empty.
 using RowSink = std::function<void(std::string_view key, std::string_view image, const core::Untranslatable *bad)>;
@@ -73,6 +75,11 @@ class SourceSession {
     // New-value side of a key-changing cascade (docs/protocol.md section 7): puts the keys of the children that now refer to the current
     // rows of these parent events into the child's outbox with tandem_removes = 2. Outside a snapshot; committed on return.
     std::uint64_t expand_key_cascade(const core::TableConfig &parent, const core::KeyCascade &cascade, const core::IdSet &parent_ids);
+
+    // While LOCK TABLES holds tables in this session (cut-over), beginning a transaction would let them go: the locked tables cannot change,
+    // so every read is of one state without a snapshot.
+    void hold(bool locked);
+    Client &client();
 
     // Keeps an idle session alive and proves that it is the same one.
     void ping();

@@ -30,6 +30,8 @@ std::string quote_text(std::string_view text) {
 
 std::string key_column(std::size_t position) { return "k" + std::to_string(position + 1); }
 
+std::string child_alias(int table_id) { return "tandem_c" + std::to_string(table_id); }
+
 std::string join(const std::vector<std::string> &parts, std::string_view separator) {
     std::string result;
     for (std::size_t i = 0; i < parts.size(); ++i) {

@@ -13,6 +13,7 @@ std::string quote_name(std::string_view name);                            // `na
 std::string quote_name(std::string_view database, std::string_view name); // `database`.`name`
 std::string quote_text(std::string_view text);                            // '…' for any sql_mode and character set: hexadecimal
 std::string key_column(std::size_t position);                             // k1, k2 …: names of key columns in an outbox
+std::string child_alias(int table_id);                                    // of the child of a cascade, unique over all tables
 std::string join(const std::vector<std::string> &parts, std::string_view separator);
 
 // "tandem_id BETWEEN 1 AND 5 OR tandem_id IN (7, 9)" over `runs`, which must not be empty.

@@ -31,7 +31,7 @@ bool is_retryable(std::string_view sqlstate) {
     return group == "08" || group == "40" || group == "53" || group == "57" || group == "58" || sqlstate == "55P03" || sqlstate == "25006";
 }
 
-void on_notice(void *, const char *message) { log::debug(one_line(message)); }
+void log_notice(void *, const char *message) { log::debug(one_line(message)); }
 
 } // namespace
 
@@ -59,7 +59,7 @@ Session::Session(const std::string &conninfo, const std::string &application_nam
     connection_.reset(PQconnectdbParams(names.data(), values.data(), 1));
     if (!connection_ || PQstatus(connection_.get()) != CONNECTION_OK)
         throw SessionLost(Side::new_side, "could not connect to PostgreSQL: " + one_line(PQerrorMessage(connection_.get())));
-    PQsetNoticeProcessor(connection_.get(), on_notice, nullptr);
+    PQsetNoticeProcessor(connection_.get(), log_notice, nullptr);
     PQsetnonblocking(connection_.get(), 1);
     // The backend of a worker that died must not go on waiting in next_question or wait_events as if somebody listened.
     run("SELECT pg_catalog.set_config(s.name, s.value, false) FROM (VALUES ('search_path', 'pg_catalog, pg_temp'), ('DateStyle', 'ISO'),"
@@ -221,6 +221,12 @@ void Session::copy_abort(const std::string &why) {
     } catch (const Error &) {
         // The error is ours: the server repeats `why`.
     }
+}
+
+void Session::on_notice(std::function<void(const std::string &)> sink) {
+    notice_sink_ = std::move(sink);
+    PQsetNoticeProcessor(
+        connection_.get(), [](void *self, const char *message) { static_cast<Session *>(self)->notice_sink_(one_line(message)); }, this);
 }
 
 int Session::server_version() const { return connection_ ? PQserverVersion(connection_.get()) : 0; }

@@ -67,6 +67,8 @@ class Session {
     void copy_end();
     void copy_abort(const std::string &why); // the server drops what was copied; the transaction is failed
 
+    // Notices go to the log, unless somebody wants them.
+    void on_notice(std::function<void(const std::string &)> sink);
     int server_version() const;
 
   private:
@@ -81,6 +83,7 @@ class Session {
 
     std::unique_ptr<pg_conn, Finish> connection_;
     Abandon abandon_;
+    std::function<void(const std::string &)> notice_sink_;
 };
 
 // True when the connection string itself holds a password (key = value or URI form). Throws core::Error for one that cannot be read;

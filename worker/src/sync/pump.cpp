@@ -75,6 +75,7 @@ Pump::Outcome Pump::run() {
     guard_ = std::make_unique<CaptureGuard>(row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);
     load_tables();
+    put_back_remains();
     const Outcome outcome = loop();
     if (outcome == Outcome::stopped)
         api_->release_lease(row_.connection.source_id, leases_.holder(), epoch_);
@@ -89,6 +90,8 @@ Pump::Outcome Pump::loop() {
         }
         if (!lease_->held())
             return Outcome::fenced;
+        if (std::exchange(look_for_run_, false))
+            take_cutover();
         advance_tables();
         bool worked = false;
         const std::size_t depth = static_cast<std::size_t>(settings_.pipeline_depth);
@@ -136,6 +139,7 @@ bool Pump::await_journal(Millis timeout) {
         schedule_.set(settings_.poll_min, settings_.poll_max);
         capture_->set_lock_timeout(settings_.source_lock_timeout_ms);
         load_tables();
+        look_for_run_ = true;
         schedule_.worked();
     }
     if (const auto reached = barrier_.seen(events.barrier, events.requests))

@@ -12,6 +12,7 @@
 #include "sync/batch.hpp"
 #include "sync/capture_guard.hpp"
 #include "sync/capture_keeper.hpp"
+#include "sync/cutover_run.hpp"
 #include "sync/lease.hpp"
 #include "sync/live_table.hpp"
 #include "sync/reverse_pump.hpp"
@@ -90,6 +91,21 @@ class Pump {
     void chunk_acknowledged(const Batch &batch);
     void move_requests();
     void insert_requests(LiveTable &table, const std::vector<postgres::Request> &requests);
+    // pump_cutover.cpp
+    void take_cutover();
+    void cut_over(CutoverRun &run);
+    void roll_back(CutoverRun &run);
+    void contract(CutoverRun &run);
+    void put_back_remains();
+    void lock_old_tables(CutoverRun &run);
+    void unlock_old_tables();
+    void settle_in_flight(Clock::time_point deadline);
+    std::string drain_held(const CutoverRun &run, Clock::time_point deadline);
+    void drop_own_fences(const CutoverRun &run, bool locked);
+    void end_unknown(const CutoverRun &run, bool locked, bool commit_sent);
+    void unfence(const std::vector<int> &table_ids, std::int64_t up_to);
+    std::vector<const core::TableConfig *> configs_of(const std::vector<int> &table_ids);
+
     LiveTable *find(int table_id);
     bool in_flight(int table_id) const;
     bool in_flight_up_to(std::int64_t batch_id) const { return !in_flight_.empty() && in_flight_.front().batch_id <= batch_id; }
@@ -125,6 +141,8 @@ class Pump {
     std::string guard_error_;
     Clock::time_point guard_told_{};
     Clock::time_point pinged_{};
+    std::set<int> held_;       // during a cut-over only these tables are read; empty: all
+    bool look_for_run_ = true; // the configuration has changed: a cut-over may be asked for
 };
 
 } // namespace tandem::sync

@@ -65,7 +65,7 @@ bool Pump::everything_syncs() const {
 std::vector<LiveTable *> Pump::tables_with_events(bool all) {
     std::vector<LiveTable *> readable;
     for (LiveTable *table : all_tables())
-        if (table->reads_outbox())
+        if (table->reads_outbox() && (held_.empty() || held_.contains(table->config.table_id)))
             readable.push_back(table);
     if (readable.empty())
         return readable;
@@ -101,7 +101,7 @@ std::vector<LiveTable *> Pump::tables_with_events(bool all) {
 
 // One snapshot over all outboxes that hold events → one batch. False: there was nothing to read.
 bool Pump::copy_live_batch() {
-    const bool whole = barrier_.wanted() && everything_syncs();
+    const bool whole = barrier_.wanted() && held_.empty() && everything_syncs();
     const std::vector<LiveTable *> tables = tables_with_events(whole);
     if (tables.empty() && !whole)
         return false;

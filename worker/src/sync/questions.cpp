@@ -6,6 +6,7 @@
 #include "log.hpp"
 #include "mysql/census.hpp"
 #include "mysql/control_session.hpp"
+#include "mysql/old_state.hpp"
 #include "sync/failpoint.hpp"
 
 #include <atomic>
@@ -95,6 +96,8 @@ void QuestionServer::answer(postgres::WorkerApi &api, const postgres::Question &
         } else if (kind == "connect") {
             mysql::ControlSession session(connection_for(api, question.question));
             rows.push_back(session.server_facts());
+        } else if (kind == "old_state") {
+            rows.push_back(mysql::old_state(connection_for(api, question.question), question.question));
         } else if (kind == "describe") {
             mysql::ControlSession session(connection_for(api, question.question));
             rows = session.describe(question.question.value("tables", std::vector<std::string>{}), text_of(question.question, "pattern"));

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int events_in_batch = 1000;
 constexpr Millis look_for_tables{500};
-constexpr Millis shortest_pause{5}, longest_pause{100};
+constexpr Millis shortest_pause{2}, longest_pause{20}; // a rollback waits for the last change
 
 std::string unhex(const std::string &text) {
     const auto digit = [](char c) { return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10; };

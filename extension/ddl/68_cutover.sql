@@ -1,0 +1,310 @@
+-- What the worker calls to change the source of truth (docs/protocol.md section 17; model D). Each function is one transaction of its own;
+-- each change of phase is a compare-and-set on the epoch of the attempt.
+
+CREATE FUNCTION tandem._refuse_closed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- A snapshot taken before the table was closed shows the phase of then: only a phase that opens it counts. A table that was dropped is its
+  -- owner's again.
+  IF coalesce((SELECT p.phase FROM tandem.phase AS p WHERE p.table_id = TG_ARGV[0]::integer), 'dual_write') = 'dual_write' THEN
+    RETURN NULL;
+  END IF;
+  RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+    MESSAGE = format('table %s is not the source of truth', TG_RELID::regclass),
+    DETAIL = format('Writes go to table "%s" of the old side.', tandem._table_label(TG_ARGV[0]::integer)),
+    HINT = 'SELECT * FROM tandem.phases; tells where each table is written.';
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_closed() IS 'trigger on a target that is not the source of truth, from the first attempt at a cut-over on: refuses writes of applications';
+
+CREATE FUNCTION tandem._close_target(table_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  target regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _close_target.table_id);
+BEGIN
+  PERFORM tandem._open_target(table_id);
+  EXECUTE format('CREATE TRIGGER tandem_closed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_closed(%L)',
+                 target, table_id);
+END
+$$;
+COMMENT ON FUNCTION tandem._close_target(integer) IS 'applications cannot write to the target from the commit on, whatever their snapshot; apply can';
+
+CREATE FUNCTION tandem._open_target(table_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  target regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _open_target.table_id);
+BEGIN
+  IF EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = target AND g.tgname = 'tandem_closed') THEN
+    EXECUTE format('DROP TRIGGER tandem_closed ON %s', target);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._open_target(integer) IS 'takes away what _close_target made';
+
+CREATE FUNCTION tandem._running(run_id bigint) RETURNS tandem.cutover_run
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run;
+BEGIN
+  SELECT r.* INTO run FROM tandem.cutover_run AS r WHERE r.run_id = _running.run_id FOR UPDATE;
+  IF run.state IS DISTINCT FROM 'running' THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s is not running', run_id),
+      DETAIL = coalesce('It is ' || run.state || '.', 'It does not exist.');
+  END IF;
+  PERFORM tandem._refuse_other_epoch(run.source_id, run.lease_epoch);
+  RETURN run;
+END
+$$;
+COMMENT ON FUNCTION tandem._running(bigint) IS 'a run that this worker executes, locked; an error when somebody else has ended it';
+
+CREATE FUNCTION tandem.cutover_next(source_id integer, epoch bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  run tandem.cutover_run;
+BEGIN
+  PERFORM tandem._refuse_other_epoch(cutover_next.source_id, cutover_next.epoch);
+  -- The worker that leads now has put back or finished what was half-done before it asks here.
+  UPDATE tandem.cutover_run AS r SET state = CASE WHEN r.committed AND r.kind <> 'contract' THEN 'done' ELSE 'failed' END, ended_at = clock_timestamp(),
+    error = CASE WHEN NOT r.committed OR r.kind = 'contract' THEN
+              jsonb_build_object('sqlstate', '08006', 'message', 'tandem-sync ended or lost its sessions during the run',
+                                 'detail', 'The worker that leads now has put back what was half-done.', 'hint', 'Call again.') END
+  WHERE r.source_id = cutover_next.source_id AND r.state = 'running' AND r.lease_epoch <> cutover_next.epoch;
+  UPDATE tandem.cutover_run AS r SET state = 'failed', ended_at = clock_timestamp(),
+    error = jsonb_build_object('sqlstate', '57014', 'message', 'the session that asked for the run has gone')
+  WHERE r.source_id = cutover_next.source_id AND r.state = 'asked'
+    AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.pid = r.caller_pid AND a.backend_start <= r.asked_at);
+  SELECT r.* INTO run FROM tandem.cutover_run AS r
+  WHERE r.source_id = cutover_next.source_id AND r.state = 'asked' ORDER BY r.run_id LIMIT 1 FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  UPDATE tandem.cutover_run AS r SET state = 'running', started_at = clock_timestamp(), lease_epoch = cutover_next.epoch WHERE r.run_id = run.run_id;
+  PERFORM tandem._commit_durably();
+  RETURN jsonb_build_object('run_id', run.run_id, 'kind', run.kind, 'table_ids', to_jsonb(run.table_ids), 'options', run.options,
+    'moved_to', (SELECT jsonb_object_agg(t.table_id, format('%s in PostgreSQL database %s', t.target, current_database()))
+                 FROM tandem.source_table AS t WHERE t.table_id = ANY (run.table_ids)));
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_next(integer, bigint) IS 'the next run that was asked for, which is running from now on; NULL: none. Runs that another worker left are ended';
+
+CREATE FUNCTION tandem._lock_targets(table_ids integer[], mode text, timeout_ms integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  target regclass;
+BEGIN
+  PERFORM set_config('lock_timeout', greatest(timeout_ms, 1)::text, true);
+  FOR target IN SELECT DISTINCT t.target FROM tandem.source_table AS t WHERE t.table_id = ANY (table_ids) ORDER BY t.target LOOP
+    EXECUTE format('LOCK TABLE %s IN %s MODE', target, mode);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._lock_targets(integer[], text, integer) IS 'locks the targets in the order of their oids, waiting for running writers for a bounded time';
+
+CREATE FUNCTION tandem.cutover_begin(run_id bigint, lock_timeout_ms integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run := tandem._running(run_id);
+  attempt bigint;
+BEGIN
+  IF run.kind = 'rollback' THEN
+    -- Waits for running writers of the targets; whoever comes later meets the closed table.
+    PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
+    attempt := tandem._move_phase(run.table_ids, ARRAY['new_primary'], 'closing', NULL, format('run %s: %s', run_id, run.kind));
+    PERFORM tandem._close_target(i) FROM unnest(run.table_ids) AS i;
+  ELSE
+    attempt := tandem._move_phase(run.table_ids, ARRAY['ready'], 'cutover', NULL, format('run %s: %s', run_id, run.kind));
+    -- A client that the fence refuses must not find the new side open before it is the truth.
+    PERFORM set_config('lock_timeout', greatest(lock_timeout_ms, 1)::text, true);
+    PERFORM tandem._close_target(t.table_id) FROM tandem.source_table AS t
+    WHERE t.table_id = ANY (run.table_ids) AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_closed');
+  END IF;
+  UPDATE tandem.cutover_run AS r SET epoch = attempt WHERE r.run_id = run.run_id;
+  RETURN attempt;
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_begin(bigint, integer) IS 'begins an attempt: phase cutover or closing under a new epoch, which is returned';
+
+CREATE FUNCTION tandem.cutover_obstacle(run_id bigint) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run;
+  found bigint;
+BEGIN
+  SELECT r.* INTO STRICT run FROM tandem.cutover_run AS r WHERE r.run_id = cutover_obstacle.run_id;
+  IF run.kind = 'rollback' THEN
+    SELECT count(*) INTO found FROM tandem.reverse_outbox AS o WHERE o.table_id = ANY (run.table_ids);
+    IF found > 0 THEN
+      RETURN format('%s changes are not on the old side yet', found);
+    END IF;
+    SELECT count(*) INTO found FROM tandem.reverse_letter AS l
+    WHERE l.table_id = ANY (run.table_ids) AND NOT (l.dead AND run.options -> 'waive' ? 'dead_letters');
+    RETURN CASE WHEN found > 0 THEN format('%s rows are not taken by the old side', found) END;
+  END IF;
+  SELECT count(*) INTO found FROM tandem.batch AS b WHERE b.source_id = run.source_id;
+  IF found > 0 THEN
+    RETURN format('%s batches are not applied yet', found);
+  END IF;
+  SELECT count(*) INTO found FROM tandem.request AS q WHERE q.table_id = ANY (run.table_ids);
+  IF found > 0 THEN
+    RETURN format('%s rows are asked for and not fetched yet', found);
+  END IF;
+  SELECT count(*) INTO found FROM tandem.retry AS q WHERE q.table_id = ANY (run.table_ids);
+  IF found > 0 THEN
+    RETURN format('%s rows wait to be tried again', found);
+  END IF;
+  SELECT count(*) INTO found FROM tandem.dead_letter AS d WHERE d.table_id = ANY (run.table_ids);
+  RETURN CASE WHEN found > 0 AND NOT run.options -> 'waive' ? 'dead_letters' THEN format('%s dead letters', found) END;
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_obstacle(bigint) IS 'what is still on its way or stuck, NULL when everything has arrived (model D: DRAINED)';
+
+CREATE FUNCTION tandem.cutover_commit(run_id bigint, auto_increments jsonb, lock_timeout_ms integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run := tandem._running(run_id);
+BEGIN
+  PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
+  IF run.kind = 'cutover' THEN
+    PERFORM tandem._move_phase(run.table_ids, ARRAY['cutover'], 'new_primary', run.epoch, format('run %s: cutover', run_id));
+    PERFORM tandem._open_target(i) FROM unnest(run.table_ids) AS i;
+    IF NOT run.options -> 'waive' ? 'reverse' THEN
+      PERFORM tandem._install_capture_back(i) FROM unnest(run.table_ids) AS i;
+    END IF;
+    PERFORM tandem._advance_sequences(i, true, coalesce(auto_increments -> i::text, '{}')) FROM unnest(run.table_ids) AS i;
+  ELSIF run.kind = 'rollback' THEN
+    PERFORM tandem._move_phase(run.table_ids, ARRAY['closing'], 'ready', run.epoch, format('run %s: rollback', run_id));
+    PERFORM tandem._remove_capture_back(i) FROM unnest(run.table_ids) AS i;
+    -- What the old side did not take, by leave of whoever waived it, is fetched anew from there like every other row.
+    INSERT INTO tandem.request (table_id, key_text, reason)
+      SELECT l.table_id, tandem.key_text(l.table_id, l.key), 'rollback' FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (run.table_ids);
+    DELETE FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (run.table_ids);
+  ELSE
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('a %s is not committed', run.kind);
+  END IF;
+  UPDATE tandem.cutover_run AS r SET committed = true WHERE r.run_id = run.run_id;
+  PERFORM tandem._commit_durably();
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_commit(bigint, jsonb, integer) IS
+  'the change of the source of truth, all of it in one transaction: phase by compare-and-set, epoch, sequences, capture on the targets';
+
+CREATE FUNCTION tandem.cutover_abort(run_id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run;
+BEGIN
+  SELECT r.* INTO STRICT run FROM tandem.cutover_run AS r WHERE r.run_id = cutover_abort.run_id;
+  RETURN run.epoch IS NULL OR tandem._put_back(run.table_ids, CASE run.kind WHEN 'rollback' THEN 'closing' ELSE 'cutover' END, run.epoch,
+                                               format('run %s: given up', run_id));
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_abort(bigint) IS 'makes the commit of this attempt impossible; false: it has been committed, or somebody else has put it back';
+
+CREATE FUNCTION tandem._put_back(table_ids integer[], from_phase text, epoch bigint, note text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  to_phase text := CASE from_phase WHEN 'cutover' THEN 'ready' WHEN 'closing' THEN 'new_primary' ELSE from_phase END;
+BEGIN
+  PERFORM tandem._move_phase(table_ids, ARRAY[from_phase], to_phase, epoch, note);
+  IF from_phase = 'closing' THEN
+    PERFORM tandem._open_target(i) FROM unnest(table_ids) AS i;
+  END IF;
+  RETURN true;
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+  RETURN false;
+END
+$$;
+COMMENT ON FUNCTION tandem._put_back(integer[], text, bigint, text) IS
+  'compare-and-set back to the phase before the attempt, or the same phase under a new epoch; false: the tables are not where they are said to be';
+
+CREATE FUNCTION tandem.cutover_step(run_id bigint, name text, ms double precision, detail text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  INSERT INTO tandem.cutover_step (run_id, step, name, ms, detail)
+  SELECT cutover_step.run_id, coalesce(max(s.step), 0) + 1, cutover_step.name, cutover_step.ms, cutover_step.detail
+  FROM tandem.cutover_step AS s WHERE s.run_id = cutover_step.run_id
+$$;
+COMMENT ON FUNCTION tandem.cutover_step(bigint, text, double precision, text) IS 'one step of a run is done';
+
+CREATE FUNCTION tandem.cutover_end(run_id bigint, pause_ms double precision, error jsonb) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  UPDATE tandem.cutover_run AS r SET state = CASE WHEN cutover_end.error IS NULL THEN 'done' ELSE 'failed' END, error = cutover_end.error,
+    pause_ms = cutover_end.pause_ms, ended_at = clock_timestamp()
+  WHERE r.run_id = cutover_end.run_id AND r.state IN ('running', 'failed');
+$$;
+COMMENT ON FUNCTION tandem.cutover_end(bigint, double precision, jsonb) IS 'a run is over: done, or failed with an error';
+
+CREATE FUNCTION tandem.cutover_state(source_id integer, epoch bigint) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM tandem._refuse_other_epoch(cutover_state.source_id, cutover_state.epoch);
+  RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('phase', g.phase, 'epoch', g.epoch, 'table_ids', g.ids)), '[]')
+          FROM (SELECT p.phase, p.epoch, jsonb_agg(p.table_id ORDER BY p.table_id) AS ids
+                FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id)
+                WHERE t.source_id = cutover_state.source_id GROUP BY p.phase, p.epoch) AS g);
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_state(integer, bigint) IS 'tables by phase and epoch: what a worker that begins to lead compares with the old side';
+
+CREATE FUNCTION tandem.cutover_put_back(source_id integer, lease_epoch bigint, table_ids integer[], from_phase text, epoch bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM tandem._refuse_other_epoch(source_id, lease_epoch);
+  RETURN tandem._put_back(table_ids, from_phase, epoch, 'put back by tandem-sync: the attempt had been left');
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_put_back(integer, bigint, integer[], text, bigint) IS
+  'ends every attempt up to this epoch, before the worker takes its remains away (model D: Doctor); false: the tables have moved on';
+
+CREATE FUNCTION tandem.cutover_contract(run_id bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run := tandem._running(run_id);
+  one integer;
+  removed bigint;
+BEGIN
+  IF EXISTS (SELECT FROM tandem.phase AS p WHERE p.table_id = ANY (run.table_ids) AND p.phase = 'new_primary') THEN
+    PERFORM tandem._move_phase(ARRAY(SELECT p.table_id FROM tandem.phase AS p WHERE p.table_id = ANY (run.table_ids) AND p.phase = 'new_primary'),
+                               ARRAY['new_primary'], 'contracted', NULL, format('run %s: contract', run_id));
+  END IF;
+  FOREACH one IN ARRAY run.table_ids LOOP
+    IF tandem._remove_capture_back(one) THEN
+      PERFORM tandem.cutover_step(run_id, 'new side', 0, format('triggers tandem_capture_back and tandem_refuse_truncate on %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)));
+    END IF;
+    PERFORM tandem._open_target(one);
+    DELETE FROM tandem.reverse_outbox AS o WHERE o.table_id = one;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    IF removed > 0 THEN
+      PERFORM tandem.cutover_step(run_id, 'new side', 0, format('%s changes of "%s" that the old side did not have', removed, tandem._table_label(one)));
+    END IF;
+    DELETE FROM tandem.reverse_letter AS l WHERE l.table_id = one;
+    DELETE FROM tandem.retry AS q WHERE q.table_id = one;
+    DELETE FROM tandem.request AS q WHERE q.table_id = one;
+  END LOOP;
+  UPDATE tandem.cutover_run AS r SET committed = true WHERE r.run_id = run.run_id;
+  PERFORM tandem._commit_durably();
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_contract(bigint) IS 'phase contracted, and the machinery of the way back is removed from the new side; can be repeated';
+
+GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_begin(bigint, integer), tandem.cutover_obstacle(bigint),
+  tandem.cutover_commit(bigint, jsonb, integer), tandem.cutover_abort(bigint), tandem.cutover_step(bigint, text, double precision, text),
+  tandem.cutover_end(bigint, double precision, jsonb), tandem.cutover_state(integer, bigint),
+  tandem.cutover_put_back(integer, bigint, integer[], text, bigint), tandem.cutover_contract(bigint) TO tandem_worker;

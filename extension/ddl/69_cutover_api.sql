@@ -1,0 +1,566 @@
+-- Cut-over for people: gates, tandem.cutover, rehearse_cutover, rollback, contract, mend, doctor, rollback_readiness (docs/cutover.md).
+--
+-- The procedures write down what is wanted, COMMIT, and follow what the worker that leads the source does. They have no SET clause, which
+-- would forbid COMMIT, so everything in them is qualified and all work is done by functions.
+
+CREATE FUNCTION tandem._fk_closure(ids integer[]) RETURNS integer[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH RECURSIVE tied AS (
+    SELECT c.table_id AS one, p.table_id AS other
+    FROM tandem.source_fk AS f JOIN tandem.source AS s USING (source_id)
+    JOIN tandem.source_table AS c ON c.source_id = s.source_id AND c.name = f.child AND f.child_database = s.database
+    JOIN tandem.source_table AS p ON p.source_id = s.source_id AND p.name = f.parent AND f.parent_database = s.database
+  ), closure(id) AS (
+    SELECT unnest(ids)
+    UNION
+    SELECT CASE WHEN t.one = c.id THEN t.other ELSE t.one END FROM closure AS c JOIN tied AS t ON c.id IN (t.one, t.other)
+  )
+  SELECT array_agg(c.id ORDER BY c.id) FROM closure AS c JOIN tandem.source_table AS t ON t.table_id = c.id
+    JOIN tandem.phase AS p ON p.table_id = c.id WHERE t.desired_state <> 'dropped' AND p.phase <> 'contracted'
+$$;
+COMMENT ON FUNCTION tandem._fk_closure(integer[]) IS 'these tables and all that foreign keys of the old side tie to them, over any number of steps';
+
+CREATE FUNCTION tandem._labels(ids integer[]) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT array_agg(tandem._table_label(i) ORDER BY tandem._table_label(i)) FROM unnest(ids) AS i $$;
+COMMENT ON FUNCTION tandem._labels(integer[]) IS 'labels of tables, sorted';
+
+CREATE FUNCTION tandem._group_of(tables text[], procedure text) RETURNS integer[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ids integer[];
+  closure integer[];
+BEGIN
+  IF coalesce(cardinality(tables), 0) = 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('tandem.%s needs tables', procedure),
+      HINT = format('Name them: tandem.%s(ARRAY[''shop.users'', ''shop.orders'']).', procedure);
+  END IF;
+  ids := ARRAY(SELECT DISTINCT tandem._table_id(n) FROM unnest(tables) AS n ORDER BY 1);
+  IF (SELECT count(DISTINCT t.source_id) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids)) > 1 THEN
+    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'tables of several sources cannot move together',
+      HINT = 'Call once for each source.';
+  END IF;
+  PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);
+  closure := tandem._fk_closure(ids);
+  IF NOT closure <@ ids THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'tables that foreign keys tie together must move together',
+      DETAIL = format('Not named: %s.', array_to_string(tandem._labels(ARRAY(SELECT unnest(closure) EXCEPT SELECT unnest(ids))), ', ')),
+      HINT = format('tandem.%s(%L::text[])', procedure, tandem._labels(closure));
+  END IF;
+  RETURN ids;
+END
+$$;
+COMMENT ON FUNCTION tandem._group_of(text[], text) IS 'the tables named, which must be a whole group by foreign keys; the refusal offers the group';
+
+-- --- gates ------------------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tandem._old_state(ids integer[]) RETURNS jsonb
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT a FROM tandem.source AS s
+  CROSS JOIN LATERAL tandem._ask(jsonb_build_object('kind', 'old_state', 'tables',
+    (SELECT jsonb_agg(jsonb_build_object('name', t.name, 'suffix', t.trigger_suffix)) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids)))
+    || tandem._connection(s), interval '30 s') AS a
+  WHERE s.source_id = (SELECT min(t.source_id) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids))
+$$;
+COMMENT ON FUNCTION tandem._old_state(integer[]) IS 'what the old side shows of fences, long transactions, rights and its clock';
+
+CREATE FUNCTION tandem._ms(i interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT (extract(epoch FROM i) * 1000)::bigint $$;
+COMMENT ON FUNCTION tandem._ms(interval) IS 'an interval in milliseconds';
+
+CREATE FUNCTION tandem._gates(ids integer[], max_pause interval)
+RETURNS TABLE (gate text, "table" text, value text, "limit" text, ok boolean, waivable boolean, hint text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  old jsonb := tandem._old_state(ids);
+BEGIN
+  RETURN QUERY
+  SELECT 'phase', tandem._table_label(p.table_id), p.phase, 'ready', p.phase = 'ready', false,
+         CASE WHEN p.phase <> 'ready' THEN format('SELECT tandem.set_phase(%L, ''ready'');', tandem._table_label(p.table_id)) END
+  FROM tandem.phase AS p WHERE p.table_id = ANY (ids)
+  UNION ALL
+  SELECT 'state', tandem._table_label(t.table_id), coalesce(a.state, 'registered') || coalesce(': ' || a.reason, ''), 'syncing, old tables unchanged',
+         t.desired_state = 'running' AND a.state = 'syncing' AND a.backfill_done, false, NULL
+  FROM tandem.source_table AS t LEFT JOIN tandem.table_state AS a USING (table_id) WHERE t.table_id = ANY (ids)
+  UNION ALL
+  SELECT 'lag', v.source || '.' || v."table", coalesce(round(v.lag_seconds::numeric, 1)::text, 'not reported yet'), '5 s',
+         -- Not reported yet: the drain of the cut-over itself tells.
+         coalesce(v.lag_seconds <= 5, true), true,
+         'SELECT tandem.wait_caught_up(''1 minute'');'
+  FROM tandem.pg_stat_tandem_tables AS v JOIN tandem.tables AS t USING (source, "table") WHERE t.table_id = ANY (ids)
+  UNION ALL
+  SELECT 'retry', tandem._table_label(i), (SELECT count(*) FROM tandem.retry AS r WHERE r.table_id = i)::text, '0',
+         NOT EXISTS (SELECT FROM tandem.retry AS r WHERE r.table_id = i), false, NULL FROM unnest(ids) AS i
+  UNION ALL
+  SELECT 'dead_letters', tandem._table_label(i), (SELECT count(*) FROM tandem.dead_letter AS d WHERE d.table_id = i)::text, '0',
+         NOT EXISTS (SELECT FROM tandem.dead_letter AS d WHERE d.table_id = i), true, 'SELECT * FROM tandem.dead_letters; mend the rows, then tandem.retry_dead_letters().'
+  FROM unnest(ids) AS i;
+  RETURN QUERY SELECT g.* FROM tandem._reconciliation_gates(ids) AS g;
+  RETURN QUERY
+  SELECT 'sequences', tandem._table_label(i), (SELECT count(*) FROM tandem.source_table AS t, tandem._sequence_columns(t.target) WHERE t.table_id = i)::text || ' set at the commit',
+         NULL, true, false, NULL FROM unnest(ids) AS i
+  UNION ALL
+  SELECT 'foreign_keys', tandem._table_label(t.table_id), count(c.oid)::text || ' not validated', '0', count(c.oid) = 0, true,
+         CASE WHEN count(c.oid) > 0 THEN 'SELECT * FROM tandem.validate_foreign_keys();' END
+  FROM tandem.source_table AS t LEFT JOIN pg_constraint AS c ON c.conrelid = t.target AND c.contype = 'f' AND NOT c.convalidated
+  WHERE t.table_id = ANY (ids) GROUP BY t.table_id
+  UNION ALL
+  SELECT 'reverse', tandem._table_label(i), coalesce((SELECT string_agg(o, '; ') FROM tandem._reverse_obstacles(i) AS o), 'the way back is open'), 'open',
+         NOT EXISTS (SELECT FROM tandem._reverse_obstacles(i)), true, 'Waived: there is no way back for the whole group.' FROM unnest(ids) AS i
+  UNION ALL
+  SELECT 'long_transactions', NULL, coalesce((SELECT string_agg(format('session %s of %s: %s s', x ->> 'id', x ->> 'user', x ->> 'seconds'), '; ')
+                                              FROM jsonb_array_elements(old -> 'long_transactions') AS x), 'none'),
+         format('none older than %s s', old ->> 'long_after'), jsonb_array_length(old -> 'long_transactions') = 0, true,
+         'The lock waits for them, and writers behind it. End them, or wait.'
+  UNION ALL
+  SELECT 'fence', NULL, coalesce((SELECT string_agg(x ->> 'name', ', ') FROM jsonb_array_elements(old -> 'fences') AS x), 'none'), 'no remains of another attempt',
+         jsonb_array_length(old -> 'fences') = 0, false, CASE WHEN jsonb_array_length(old -> 'fences') > 0 THEN 'CALL tandem.mend();' END
+  UNION ALL
+  SELECT 'privileges', NULL, coalesce((SELECT string_agg(x, '; ') FROM jsonb_array_elements_text(old -> 'missing_privileges') AS x), 'complete'), 'complete',
+         jsonb_array_length(old -> 'missing_privileges') = 0, false, 'Run these statements on the old side.'
+  UNION ALL
+  SELECT 'clocks', NULL, format('%s ms apart', round(abs(extract(epoch FROM clock_timestamp()) - (old ->> 'now')::numeric) * 1000)), NULL, true, false, 'For display only: nothing is decided by it.'
+  UNION ALL
+  SELECT 'max_pause', NULL, max_pause::text, 'at least 100 ms', max_pause >= interval '100 ms', false, NULL;
+END
+$$;
+COMMENT ON FUNCTION tandem._gates(integer[], interval) IS 'every gate of a cut-over of these tables';
+
+CREATE FUNCTION tandem._reconciliation_gates(ids integer[])
+RETURNS TABLE (gate text, "table" text, value text, "limit" text, ok boolean, waivable boolean, hint text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT 'clean_pass', tandem._table_label(t.table_id),
+         CASE WHEN v.last_clean IS NULL THEN 'no clean pass yet'
+              ELSE format('last clean pass ended %s, %s rows changed since and not verified, %s discrepancies open', v.last_clean, v.unverified, v.open) END,
+         'a clean pass, no discrepancy open', coalesce(v.last_clean IS NOT NULL AND v.open = 0 AND v.repairing = 0, false), true,
+         format('SELECT * FROM tandem.reconcile(%L);', tandem._table_label(t.table_id))
+  FROM tandem.tables AS t LEFT JOIN tandem.pg_stat_tandem_reconcile AS v USING (source, "table") WHERE t.table_id = ANY (ids)
+  UNION ALL
+  SELECT 'divergence', tandem._table_label(t.table_id), coalesce(v.divergence_bound_percent::text || ' %', 'not known'), '0.0001 %',
+         coalesce(v.divergence_bound_percent <= 0.0001, false), true, format('SELECT * FROM tandem.reconcile(%L);', tandem._table_label(t.table_id))
+  FROM tandem.tables AS t LEFT JOIN tandem.pg_stat_tandem_reconcile AS v USING (source, "table") WHERE t.table_id = ANY (ids)
+$$;
+COMMENT ON FUNCTION tandem._reconciliation_gates(integer[]) IS 'gates that reconciliation has to open';
+
+CREATE FUNCTION tandem.cutover_check(tables text[], max_pause interval DEFAULT '1 s')
+RETURNS TABLE (gate text, "table" text, value text, "limit" text, ok boolean, waivable boolean, hint text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ids integer[] := ARRAY(SELECT DISTINCT tandem._table_id(n) FROM unnest(tables) AS n ORDER BY 1);
+  closure integer[] := tandem._fk_closure(ids);
+BEGIN
+  IF cardinality(ids) = 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tandem.cutover_check needs tables';
+  END IF;
+  RETURN QUERY SELECT 'group', NULL::text, array_to_string(tandem._labels(ids), ', '), array_to_string(tandem._labels(closure), ', '), closure <@ ids, false,
+    CASE WHEN NOT closure <@ ids THEN format('Foreign keys tie these together: %L::text[]', tandem._labels(closure)) END;
+  RETURN QUERY SELECT g.* FROM tandem._gates(ids, max_pause) AS g;
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_check(text[], interval) IS
+  'the gates of a cut-over, each with its value and limit; a gate that is not ok and is waivable can be waived by name and reason';
+
+CREATE FUNCTION tandem._refuse_closed_gates(ids integer[], max_pause interval, waive jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  waived_wrongly text;
+  lines text;
+BEGIN
+  IF jsonb_typeof(waive) IS DISTINCT FROM 'object'
+     OR EXISTS (SELECT FROM jsonb_each(waive) AS w WHERE jsonb_typeof(w.value) <> 'string' OR w.value #>> '{}' = '') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'waive must be an object: gate → reason',
+      HINT = 'For example ''{"clean_pass": "compared with our own tool at 02:10"}''.';
+  END IF;
+  CREATE TEMPORARY TABLE IF NOT EXISTS tandem_gates (gate text, "table" text, value text, "limit" text, ok boolean, waivable boolean, hint text) ON COMMIT DROP;
+  DELETE FROM pg_temp.tandem_gates;
+  INSERT INTO pg_temp.tandem_gates SELECT g.* FROM tandem._gates(ids, max_pause) AS g;
+  SELECT string_agg(w.key, ', ') INTO waived_wrongly FROM jsonb_each(waive) AS w
+  WHERE NOT EXISTS (SELECT FROM pg_temp.tandem_gates AS g WHERE g.gate = w.key AND g.waivable);
+  IF waived_wrongly IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('gates that cannot be waived: %s', waived_wrongly),
+      HINT = 'SELECT * FROM tandem.cutover_check(…); tells which can.';
+  END IF;
+  SELECT string_agg(format('%s%s: %s, limit %s', g.gate, coalesce(' of ' || g."table", ''), g.value, g."limit"), E'\n' ORDER BY g.gate, g."table") INTO lines
+  FROM pg_temp.tandem_gates AS g WHERE NOT g.ok AND NOT (g.waivable AND waive ? g.gate);
+  IF lines IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'gates of the cut-over are closed', DETAIL = lines,
+      HINT = 'SELECT * FROM tandem.cutover_check(…); shows what helps. A gate that is waivable is opened by waive => ''{"gate": "reason"}''.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_closed_gates(integer[], interval, jsonb) IS 'error that lists every gate that is closed and not waived';
+
+-- --- asking and following ---------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tandem._ask_run(kind text, ids integer[], options jsonb) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  new_run bigint;
+  source integer := (SELECT min(t.source_id) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids));
+BEGIN
+  IF EXISTS (SELECT FROM tandem.cutover_run AS r WHERE r.source_id = source AND r.state IN ('asked', 'running') AND r.kind <> 'mend') AND kind <> 'mend' THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = 'another run is under way for this source',
+      DETAIL = (SELECT format('Run %s, a %s of %s, asked for at %s.', r.run_id, r.kind, array_to_string(r.tables, ', '), r.asked_at)
+                FROM tandem.cutover_run AS r WHERE r.source_id = source AND r.state IN ('asked', 'running') ORDER BY r.run_id LIMIT 1),
+      HINT = 'SELECT * FROM tandem.cutover_runs; shows it.';
+  END IF;
+  INSERT INTO tandem.cutover_run AS r (kind, source_id, table_ids, tables, options) VALUES (kind, source, ids, tandem._labels(ids), options)
+  RETURNING r.run_id INTO new_run;
+  PERFORM tandem._config_changed();
+  RETURN new_run;
+END
+$$;
+COMMENT ON FUNCTION tandem._ask_run(text, integer[], jsonb) IS 'asks the worker that leads the source for a run; it sees it after the commit';
+
+CREATE FUNCTION tandem._run_progress(run_id bigint, seen integer) RETURNS TABLE (step integer, line text)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT s.step, format('%s: %s ms%s', s.name, round(s.ms::numeric, 1), coalesce(', ' || s.detail, ''))
+  FROM tandem.cutover_step AS s WHERE s.run_id = _run_progress.run_id AND s.step > seen ORDER BY s.step
+$$;
+COMMENT ON FUNCTION tandem._run_progress(bigint, integer) IS 'steps of a run after those already seen';
+
+CREATE FUNCTION tandem._run_over(run_id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run;
+BEGIN
+  SELECT r.* INTO STRICT run FROM tandem.cutover_run AS r WHERE r.run_id = _run_over.run_id;
+  IF run.state = 'asked' AND clock_timestamp() > run.asked_at + interval '30 s' THEN
+    UPDATE tandem.cutover_run AS r SET state = 'failed', ended_at = clock_timestamp(),
+      error = '{"sqlstate": "55000", "message": "no tandem-sync took the run up", "hint": "SELECT * FROM tandem.pg_stat_tandem_worker; tells who leads the source."}'
+    WHERE r.run_id = _run_over.run_id AND r.state = 'asked';
+    RETURN false;
+  END IF;
+  RETURN run.state IN ('done', 'failed');
+END
+$$;
+COMMENT ON FUNCTION tandem._run_over(bigint) IS 'whether a run has ended; one that nobody took up is ended';
+
+CREATE FUNCTION tandem._run_result(run_id bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run;
+BEGIN
+  SELECT r.* INTO STRICT run FROM tandem.cutover_run AS r WHERE r.run_id = _run_result.run_id;
+  IF run.state = 'failed' THEN
+    RAISE EXCEPTION USING ERRCODE = coalesce(run.error ->> 'sqlstate', 'XX000'), MESSAGE = coalesce(run.error ->> 'message', 'the run failed'),
+      DETAIL = concat_ws(' ', run.error ->> 'detail', format('Run %s, a %s of %s.', run.run_id, run.kind, array_to_string(run.tables, ', ')),
+                         CASE WHEN run.committed THEN 'The source of truth has changed.' ELSE 'The source of truth is as before.' END),
+      HINT = coalesce(run.error ->> 'hint', 'SELECT * FROM tandem.doctor(); tells whether something is left half-done.');
+  END IF;
+  RETURN format('%s of %s: done%s', run.kind, array_to_string(run.tables, ', '), coalesce(format(', writes waited %s ms', round(run.pause_ms::numeric, 1)), ''));
+END
+$$;
+COMMENT ON FUNCTION tandem._run_result(bigint) IS 'a line about a run that is done, or the error of one that failed';
+
+CREATE PROCEDURE tandem._follow(run_id bigint)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  seen integer := 0;
+  over boolean := false;
+  progress record;
+BEGIN
+  LOOP
+    over := tandem._run_over(run_id);
+    COMMIT;
+    FOR progress IN SELECT p.step, p.line FROM tandem._run_progress(run_id, seen) AS p LOOP
+      RAISE NOTICE '%', progress.line;
+      seen := progress.step;
+    END LOOP;
+    EXIT WHEN over;
+    PERFORM pg_catalog.pg_sleep(0.02);
+  END LOOP;
+  RAISE NOTICE '%', tandem._run_result(run_id);
+END
+$$;
+COMMENT ON PROCEDURE tandem._follow(bigint) IS 'shows the steps of a run as they come and ends with it';
+
+CREATE FUNCTION tandem._begin_cutover(kind text, tables text[], max_pause interval, lock_wait interval, waive jsonb) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ids integer[] := tandem._group_of(tables, CASE kind WHEN 'rehearsal' THEN 'rehearse_cutover' ELSE kind END);
+  away text;
+BEGIN
+  IF kind IN ('cutover', 'rehearsal') THEN
+    PERFORM tandem._refuse_closed_gates(ids, max_pause, waive);
+  ELSE
+    SELECT string_agg(format('%s is %s', tandem._table_label(p.table_id), p.phase), ', ') INTO away
+    FROM tandem.phase AS p WHERE p.table_id = ANY (ids) AND p.phase <> 'new_primary';
+    IF away IS NOT NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'only tables whose source of truth is the new side can be rolled back',
+        DETAIL = away || '.', HINT = 'SELECT * FROM tandem.phases;';
+    END IF;
+    SELECT string_agg(tandem._table_label(t.table_id), ', ') INTO away FROM tandem.source_table AS t
+    WHERE t.table_id = ANY (ids) AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_capture_back');
+    IF away IS NOT NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('there is no way back for %s', away),
+        DETAIL = 'Changes of the new side were not captured: the gate "reverse" was waived, or somebody dropped the trigger tandem_capture_back.';
+    END IF;
+    IF NOT waive ? 'dead_letters' AND EXISTS (SELECT FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (ids) AND l.dead) THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'going back would lose rows that the old side does not take',
+        DETAIL = (SELECT string_agg(format('%s: %s', l."table", l.n), ', ') FROM (SELECT r."table", count(*) AS n FROM tandem.reverse_letters AS r WHERE r.dead GROUP BY 1) AS l),
+        HINT = 'SELECT * FROM tandem.rollback_readiness(…); lists them. Change the rows, or give them up with waive => ''{"dead_letters": "reason"}''.';
+    END IF;
+  END IF;
+  RETURN tandem._ask_run(kind, ids, jsonb_build_object('max_pause_ms', tandem._ms(max_pause), 'lock_wait_ms', tandem._ms(lock_wait), 'waive', waive));
+END
+$$;
+COMMENT ON FUNCTION tandem._begin_cutover(text, text[], interval, interval, jsonb) IS 'checks and asks for a cut-over, rehearsal or rollback';
+
+CREATE PROCEDURE tandem.cutover(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s')
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  run bigint;
+BEGIN
+  run := tandem._begin_cutover('cutover', tables, max_pause, lock_wait, waive);
+  COMMIT;
+  CALL tandem._follow(run);
+END
+$$;
+COMMENT ON PROCEDURE tandem.cutover(text[], interval, jsonb, interval) IS
+  'makes the new side the source of truth of these tables: locks and fences the old tables, drains, commits. Gives up within max_pause if that does not suffice, and tries for lock_wait to get the lock. waive: gate → reason, recorded';
+
+CREATE PROCEDURE tandem.rehearse_cutover(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s')
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  run bigint;
+BEGIN
+  run := tandem._begin_cutover('rehearsal', tables, max_pause, lock_wait, waive);
+  COMMIT;
+  CALL tandem._follow(run);
+  RAISE NOTICE '%', tandem._predicted_pause(tables);
+END
+$$;
+COMMENT ON PROCEDURE tandem.rehearse_cutover(text[], interval, jsonb, interval) IS
+  'does all of a cut-over but the commit, under the traffic there is, and tells how long writes waited. The old side is as before';
+
+CREATE FUNCTION tandem._predicted_pause(tables text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT format('pause of %s rehearsals and cut-overs of these tables: p50 %s ms, p99 %s ms', count(*),
+                round(percentile_cont(0.5) WITHIN GROUP (ORDER BY r.pause_ms)::numeric, 1), round(percentile_cont(0.99) WITHIN GROUP (ORDER BY r.pause_ms)::numeric, 1))
+  FROM tandem.cutover_run AS r
+  WHERE r.kind IN ('rehearsal', 'cutover') AND r.state = 'done' AND r.pause_ms IS NOT NULL
+    AND r.table_ids = ARRAY(SELECT DISTINCT tandem._table_id(n) FROM unnest(tables) AS n ORDER BY 1)
+$$;
+COMMENT ON FUNCTION tandem._predicted_pause(text[]) IS 'what the history says about the pause of the next cut-over of these tables';
+
+CREATE PROCEDURE tandem.rollback(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s')
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  run bigint;
+BEGIN
+  run := tandem._begin_cutover('rollback', tables, max_pause, lock_wait, waive);
+  COMMIT;
+  CALL tandem._follow(run);
+END
+$$;
+COMMENT ON PROCEDURE tandem.rollback(text[], interval, jsonb, interval) IS
+  'makes the old side the source of truth again: closes the targets, brings the old side up to date, commits, takes the fence away. As often as wanted until tandem.contract';
+
+CREATE FUNCTION tandem._begin_contract(tables text[], confirm text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  ids integer[] := ARRAY(SELECT DISTINCT tandem._table_id(n) FROM unnest(tables) AS n ORDER BY 1);
+  away text;
+BEGIN
+  IF cardinality(ids) = 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tandem.contract needs tables';
+  END IF;
+  PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);
+  SELECT string_agg(format('%s is %s', tandem._table_label(p.table_id), p.phase), ', ') INTO away
+  FROM tandem.phase AS p WHERE p.table_id = ANY (ids) AND p.phase NOT IN ('new_primary', 'contracted');
+  IF away IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'only tables whose source of truth is the new side can be contracted',
+      DETAIL = away || '.', HINT = 'SELECT * FROM tandem.phases;';
+  ELSIF confirm IS DISTINCT FROM 'no way back' THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tandem.contract gives up the way back and needs to be confirmed',
+      DETAIL = format('Triggers, outboxes, fences and metadata of %s are removed from the old side: it accepts writes again that go nowhere.', array_to_string(tandem._labels(ids), ', ')),
+      HINT = 'confirm => ''no way back''';
+  END IF;
+  RETURN tandem._ask_run('contract', ids, '{}');
+END
+$$;
+COMMENT ON FUNCTION tandem._begin_contract(text[], text) IS 'checks and asks for a contract';
+
+CREATE PROCEDURE tandem.contract(tables text[], confirm text DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  run bigint;
+BEGIN
+  run := tandem._begin_contract(tables, confirm);
+  COMMIT;
+  CALL tandem._follow(run);
+END
+$$;
+COMMENT ON PROCEDURE tandem.contract(text[], text) IS
+  'removes triggers, outboxes, fences and metadata of these tables from the old side and the machinery of the way back from the new one, and lists them. confirm must be ''no way back''. Can be repeated';
+
+CREATE PROCEDURE tandem.mend(source text DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  run bigint;
+BEGIN
+  FOR run IN SELECT tandem._begin_mend(source) LOOP
+    COMMIT;
+    CALL tandem._follow(run);
+  END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE tandem.mend(text) IS 'puts back or finishes what tandem.doctor names, of one source or of all';
+
+CREATE FUNCTION tandem._begin_mend(source text) RETURNS SETOF bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT tandem._ask_run('mend', ARRAY(SELECT t.table_id FROM tandem.source_table AS t WHERE t.source_id = s.source_id ORDER BY 1), '{}')
+  FROM tandem.source AS s WHERE (_begin_mend.source IS NULL OR s.source_id = (tandem._source_named(_begin_mend.source)).source_id)
+    AND EXISTS (SELECT FROM tandem.source_table AS t WHERE t.source_id = s.source_id)
+$$;
+COMMENT ON FUNCTION tandem._begin_mend(text) IS 'asks for a run that puts back what is half-done, one for each source';
+
+-- --- doctor and readiness ---------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION tandem._old_state_or_null(ids integer[]) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  RETURN tandem._old_state(ids);
+EXCEPTION WHEN OTHERS THEN
+  RETURN jsonb_build_object('error', SQLERRM);
+END
+$$;
+COMMENT ON FUNCTION tandem._old_state_or_null(integer[]) IS 'the same, or why it could not be asked';
+
+CREATE FUNCTION tandem.doctor() RETURNS TABLE (source text, tables text[], state text, meaning text, call text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  s tandem.source;
+  old jsonb;
+  ids integer[];
+BEGIN
+  FOR s IN SELECT x.* FROM tandem.source AS x ORDER BY x.name LOOP
+    ids := ARRAY(SELECT p.table_id FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id)
+                 WHERE t.source_id = s.source_id AND p.phase NOT IN ('registered', 'contracted') ORDER BY 1);
+    CONTINUE WHEN cardinality(ids) = 0;
+    old := tandem._old_state_or_null(ids);
+    IF old ? 'error' THEN
+      RETURN QUERY SELECT s.name, NULL::text[], 'not known', 'the old side could not be asked: ' || (old ->> 'error'),
+        'tandem-sync run … must be running and reach both sides; call again then';
+    END IF;
+    RETURN QUERY
+    SELECT s.name, r.tables, 'running', format('a %s is under way since %s', r.kind, r.asked_at), 'wait; SELECT * FROM tandem.cutover_runs;'
+    FROM tandem.cutover_run AS r WHERE r.source_id = s.source_id AND r.state IN ('asked', 'running');
+    IF FOUND THEN
+      CONTINUE;
+    END IF;
+    RETURN QUERY
+    SELECT s.name, array_agg(tandem._table_label(p.table_id) ORDER BY p.table_id), p.phase,
+           CASE p.phase WHEN 'cutover' THEN 'a cut-over did not end; it has not been committed, the old side is the source of truth and may be fenced'
+                        ELSE 'a rollback did not end; it has not been committed, the new side is the source of truth and is closed' END,
+           'CALL tandem.mend();'
+    FROM tandem.phase AS p WHERE p.table_id = ANY (ids) AND p.phase IN ('cutover', 'closing') GROUP BY p.phase, p.epoch;
+    RETURN QUERY
+    SELECT s.name, array_agg(DISTINCT tandem._table_label(t.table_id)), 'fenced', 'the old side is the source of truth but refuses writes: an attempt or a rollback did not end', 'CALL tandem.mend();'
+    FROM jsonb_array_elements(old -> 'fences') AS f JOIN tandem.source_table AS t ON t.source_id = s.source_id AND t.trigger_suffix = f ->> 'suffix'
+    JOIN tandem.phase AS p USING (table_id) WHERE p.phase NOT IN ('cutover', 'closing', 'new_primary', 'contracted')
+    HAVING count(*) > 0;
+    RETURN QUERY
+    SELECT s.name, array_agg(tandem._table_label(p.table_id) ORDER BY p.table_id), 'not fenced',
+           'ALARM: the new side is the source of truth and the old side has no fence: writes there are lost. Somebody dropped it, or the old side is another server now', 'CALL tandem.mend();'
+    FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id)
+    WHERE p.table_id = ANY (ids) AND p.phase = 'new_primary' AND NOT old ? 'error'
+      AND (SELECT count(*) FROM jsonb_array_elements(old -> 'fences') AS f WHERE f ->> 'suffix' = t.trigger_suffix) < 3
+    HAVING count(*) > 0;
+    RETURN QUERY
+    SELECT s.name, array_agg(tandem._table_label(t.table_id) ORDER BY t.table_id), 'no way back', 'changes of the new side are not captured', NULL::text
+    FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id)
+    WHERE p.table_id = ANY (ids) AND p.phase = 'new_primary' AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_capture_back')
+    HAVING count(*) > 0;
+    RETURN QUERY
+    SELECT s.name, array_agg(DISTINCT tandem._table_label(l.table_id)), 'letters', format('%s rows are not taken by the old side', count(*)), 'SELECT * FROM tandem.reverse_letters;'
+    FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (ids) HAVING count(*) > 0;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.doctor() IS 'what is half-done or wrong between the two sides, what it means, and the call that mends it; no row: nothing';
+
+CREATE FUNCTION tandem.rollback_readiness(tables text[]) RETURNS TABLE ("table" text, finding text, key jsonb, detail text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  ids integer[] := ARRAY(SELECT DISTINCT tandem._table_id(n) FROM unnest(tables) AS n ORDER BY 1);
+BEGIN
+  RETURN QUERY
+  SELECT tandem._table_label(i), 'obstacle', NULL::jsonb, o FROM unnest(ids) AS i, tandem._reverse_obstacles(i) AS o
+  UNION ALL
+  SELECT tandem._table_label(t.table_id), 'not captured', NULL, 'the trigger tandem_capture_back is missing: changes of the new side are not known'
+  FROM tandem.source_table AS t JOIN tandem.phase AS p USING (table_id)
+  WHERE t.table_id = ANY (ids) AND p.phase IN ('new_primary', 'closing')
+    AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_capture_back')
+  UNION ALL
+  -- Constants and columns made by an expression are given back by the old columns.
+  SELECT tandem._table_label(t.table_id), 'column only here', NULL, format('column "%s" of %s has no place on the old side', a.attname, t.target)
+  FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  WHERE t.table_id = ANY (ids) AND NOT EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = t.table_id AND m.name = a.attname)
+  UNION ALL
+  SELECT tandem._table_label(l.table_id), CASE WHEN l.dead THEN 'row refused' ELSE 'row waits' END, tandem.decode_key(l.table_id, l.key), l.message
+  FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (ids)
+  UNION ALL
+  SELECT tandem._table_label(o.table_id), 'lag', NULL, format('%s changes are not on the old side yet', count(*))
+  FROM tandem.reverse_outbox AS o WHERE o.table_id = ANY (ids) GROUP BY o.table_id;
+END
+$$;
+COMMENT ON FUNCTION tandem.rollback_readiness(text[]) IS
+  'what going back would lose, one row each; no row: nothing. Every row changed since the cut-over was written to the old side and read back there, so this is what it really refused';
+
+CREATE VIEW tandem.cutover_runs AS
+  SELECT r.run_id, s.name AS source, r.kind, r.tables, r.state, r.committed, r.epoch, r.pause_ms, r.error ->> 'message' AS error, r.options -> 'waive' AS waived,
+         (SELECT string_agg(format('%s %s ms%s', p.name, round(p.ms::numeric, 1), coalesce(' (' || p.detail || ')', '')), '; ' ORDER BY p.step)
+          FROM tandem.cutover_step AS p WHERE p.run_id = r.run_id) AS steps,
+         r.asked_by, r.asked_at, r.started_at, r.ended_at
+  FROM tandem.cutover_run AS r LEFT JOIN tandem.source AS s USING (source_id);
+COMMENT ON VIEW tandem.cutover_runs IS 'cut-overs, rehearsals, rollbacks and contracts, with their steps';
+COMMENT ON COLUMN tandem.cutover_runs.run_id IS 'number of the run';
+COMMENT ON COLUMN tandem.cutover_runs.source IS 'source of the tables';
+COMMENT ON COLUMN tandem.cutover_runs.kind IS 'cutover, rehearsal, rollback, contract or mend';
+COMMENT ON COLUMN tandem.cutover_runs.tables IS 'tables that move together';
+COMMENT ON COLUMN tandem.cutover_runs.state IS 'asked, running, done or failed';
+COMMENT ON COLUMN tandem.cutover_runs.committed IS 'the source of truth has changed';
+COMMENT ON COLUMN tandem.cutover_runs.epoch IS 'epoch of the attempt, which the names of its fence carry';
+COMMENT ON COLUMN tandem.cutover_runs.pause_ms IS 'how long writes had to wait, from the request for the lock to its end';
+COMMENT ON COLUMN tandem.cutover_runs.error IS 'why it failed';
+COMMENT ON COLUMN tandem.cutover_runs.waived IS 'gates that were waived, with the reasons';
+COMMENT ON COLUMN tandem.cutover_runs.steps IS 'steps with the time that each took';
+COMMENT ON COLUMN tandem.cutover_runs.asked_by IS 'who asked for it';
+COMMENT ON COLUMN tandem.cutover_runs.asked_at IS 'when';
+COMMENT ON COLUMN tandem.cutover_runs.started_at IS 'when the worker took it up';
+COMMENT ON COLUMN tandem.cutover_runs.ended_at IS 'when it ended';
+
+GRANT SELECT ON tandem.cutover_runs TO tandem_monitor;
+GRANT SELECT, INSERT (kind, source_id, table_ids, tables, options), UPDATE (state, error, ended_at) ON tandem.cutover_run TO tandem_admin;
+GRANT SELECT ON tandem.cutover_step TO tandem_admin;
+GRANT EXECUTE ON FUNCTION tandem.doctor() TO tandem_admin;
