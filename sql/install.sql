@@ -47,9 +47,9 @@ WHERE c.relnamespace = 'tandem'::regnamespace AND c.relkind = 'v' AND c.relname 
 SELECT p.oid::regprocedure AS undocumented FROM pg_proc AS p
 WHERE p.pronamespace = 'tandem'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL ORDER BY 1;
 
--- Every function in SQL or PL/pgSQL is pinned to a safe search_path.
+-- Every function in SQL or PL/pgSQL is pinned to a safe search_path. Procedures that COMMIT cannot be; they qualify everything and call functions.
 SELECT p.oid::regprocedure AS unpinned FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
-WHERE p.pronamespace = 'tandem'::regnamespace AND l.lanname IN ('sql', 'plpgsql')
+WHERE p.pronamespace = 'tandem'::regnamespace AND l.lanname IN ('sql', 'plpgsql') AND p.prokind <> 'p'
   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false) ORDER BY 1;
 
 -- It can go and come back. The apply worker and tandem-sync look into its tables at any time, so DROP may lose a deadlock against them.

@@ -1,4 +1,4 @@
--- What the worker calls to change the source of truth (docs/protocol.md section 17; model D). Each function is one transaction of its own;
+-- What the worker calls to change the source of truth (docs/protocol.md section 18; model D). Each function is one transaction of its own;
 -- each change of phase is a compare-and-set on the epoch of the attempt.
 
 CREATE FUNCTION tandem._refuse_closed() RETURNS trigger

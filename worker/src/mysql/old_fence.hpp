@@ -1,4 +1,4 @@
-// The write lock and the fence of a cut-over on the old side (docs/protocol.md section 17). Functions over the one session that holds the
+// The write lock and the fence of a cut-over on the old side (docs/protocol.md section 18). Functions over the one session that holds the
 // lock: it must be the same from LOCK TABLES to the last CREATE TRIGGER, and it never reconnects.
 #pragma once
 

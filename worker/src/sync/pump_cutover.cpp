@@ -1,4 +1,4 @@
-// Cut-over, rehearsal, rollback, contract, and putting back what a worker left (docs/model/d_cutover.pml; docs/protocol.md section 17).
+// Cut-over, rehearsal, rollback, contract, and putting back what a worker left (docs/model/d_cutover.pml; docs/protocol.md section 18).
 // The pump itself does it, on its own session: the connection that reads and deletes events is the one that holds the lock and makes the
 // fence, so no second reader can bring an older row after a newer one, and nothing outlives the connection but the fence.
 #include "sync/pump.hpp"
@@ -22,7 +22,8 @@ namespace {
 
 constexpr Millis between_locks{300}; // the pump goes on meanwhile, so that little is left when the lock is got
 constexpr Millis begin_timeout{1000};
-constexpr double share_for_drain = 0.7; // of the pause; the rest is for the fence and the commit
+constexpr Millis settle_patience{20000}; // no client waits meanwhile
+constexpr double share_for_drain = 0.7;  // of the pause; the rest is for the fence and the commit
 
 json error_json(const Error &error) {
     json object = {{"sqlstate", error.sqlstate()}, {"message", error.what()}};
@@ -125,8 +126,8 @@ void Pump::lock_old_tables(CutoverRun &run) {
         // Close behind the writers, and nothing of other tables in flight: their outboxes cannot be reached under the lock.
         held_ = group;
         for (int round = 0; round < 50 && copy_live_batch(); ++round)
-            settle_in_flight(deadline + run.max_pause);
-        settle_in_flight(deadline + run.max_pause);
+            settle_in_flight(Clock::now() + settle_patience);
+        settle_in_flight(Clock::now() + settle_patience);
         run.pause_begins();
         if (mysql::lock_tables(source_->client(), row_.connection, configs_of(run.table_ids), std::min(run.max_pause / 2, Millis(500)))) {
             source_->hold(true);

@@ -1,0 +1,183 @@
+"""A kill at every step of cut-over and rollback, an error after the commit, two coordinators, a cut network: one truth at every moment (I9), nothing
+acknowledged is lost, and what is half-done is put back or finished by the worker that starts next."""
+import threading
+
+import psycopg2
+import pytest
+
+from lib import dual
+from lib.process import wait_until
+
+from conftest import make_scene
+
+TABLES = ["shop.ledger", "shop.counter"]
+WAIVE = '{"clean_pass": "by the test", "divergence": "by the test"}'
+CUTOVER = ["after_begin", "after_lock", "after_drain", "in_fence", "after_fence", "before_commit", "after_commit", "after_unlock"]
+ROLLBACK = ["after_close", "before_commit", "after_commit", "after_bump", "in_unfence"]
+
+
+@pytest.fixture
+def pair(request, folder, flavor):
+    scene = make_scene(request, folder, flavor, add=False)
+    scene.old.script(dual.SCHEMA, scene.old_database)
+    scene.write("INSERT INTO counter VALUES (0, 0), (1, 0), (2, 0)")
+    scene.sql("SELECT tandem.add_tables('shop', 'ledger'), tandem.add_tables('shop', 'counter')")
+    scene.start_all()
+    scene.wait_caught_up()
+    scene.sql("SELECT tandem.set_phase(%s, 'ready')", (TABLES,))
+    return scene
+
+
+class Call(threading.Thread):
+    """A CALL of the DBA in a thread of its own; `error` is how it ended."""
+
+    def __init__(self, scene, procedure, **options):
+        super().__init__(daemon=True)
+        self.scene, self.procedure, self.options, self.error = scene, procedure, options, None
+        self.start()
+
+    def run(self):
+        try:
+            self.scene.sql(f"CALL tandem.{self.procedure}(%s, max_pause => '5 s', lock_wait => '20 s', waive => %s)", (TABLES, WAIVE))
+        except psycopg2.Error as error:
+            self.error = error
+
+    def end(self, timeout=90):
+        self.join(timeout)
+        assert not self.is_alive(), f"{self.procedure} does not end\n{self.scene.story()}"
+        return self.error
+
+
+def phases(scene):
+    return {row[0] for row in scene.sql("SELECT phase FROM tandem.phase WHERE table_id IN (SELECT table_id FROM tandem.source_table WHERE name IN ('ledger', 'counter'))")}
+
+
+def settled(scene):
+    """All tables in one settled phase, and the old side as that phase wants it."""
+    found = phases(scene)
+    if len(found) != 1 or not found <= {"ready", "new_primary"}:
+        return False
+    fences = scene.old.value("SELECT count(*) FROM information_schema.triggers WHERE trigger_schema = %s AND trigger_name LIKE 'tandem\\_f%%'", (scene.old_database,))
+    return fences == (6 if found == {"new_primary"} else 0)
+
+
+def finish(scene, clients):
+    wait_until(lambda: settled(scene), 60, 0.1, "one side to be the truth, with or without fence")
+    clients.wait(60)
+    side = "new" if phases(scene) == {"new_primary"} else "old"
+    return side
+
+
+def check(scene, clients, side):
+    clients.check(side)
+    if side == "new":
+        wait_until(lambda: scene.value("SELECT count(*) FROM tandem.reverse_outbox") == 0, 60, 0.1, "the old side to follow")
+    else:
+        scene.wait_caught_up()
+    clients.check("old")
+    clients.check("new")
+    assert not scene.differences(["ledger", "counter"])
+    assert scene.sql("SELECT * FROM tandem.doctor()") == []
+
+
+@pytest.mark.parametrize("step", CUTOVER)
+def test_killed_in_cutover(pair, step):
+    with dual.Clients(pair) as clients:
+        clients.wait(60)
+        worker = pair.swap_worker(f"cutover:{step}=kill")
+        worker.wait_leader()
+        call = Call(pair, "cutover")
+        assert worker.wait_end() == -9
+        worker.failpoint = None
+        worker.start()
+        error = call.end()
+        side = finish(pair, clients)
+        assert side == ("new" if step in ("after_commit", "after_unlock") else "old")
+        assert (error is None) == (side == "new")
+    check(pair, clients, side)
+
+
+@pytest.mark.parametrize("step", ROLLBACK)
+def test_killed_in_rollback(pair, step):
+    with dual.Clients(pair) as clients:
+        clients.wait(60)
+        assert Call(pair, "cutover").end() is None
+        clients.wait(60)
+        worker = pair.swap_worker(f"rollback:{step}=kill")
+        worker.wait_leader()
+        call = Call(pair, "rollback")
+        assert worker.wait_end() == -9
+        worker.failpoint = None
+        worker.start()
+        error = call.end()
+        side = finish(pair, clients)
+        assert side == ("new" if step in ("after_close", "before_commit") else "old")
+        assert (error is None) == (side == "old")
+    check(pair, clients, side)
+
+
+@pytest.mark.parametrize("step", ["after_read", "after_write", "after_done"])
+def test_killed_in_reverse_sync(pair, step):
+    with dual.Clients(pair) as clients:
+        clients.wait(30)
+        assert Call(pair, "cutover").end() is None
+        worker = pair.swap_worker(f"reverse:{step}:3=kill")
+        assert worker.wait_end() == -9
+        worker.failpoint = None
+        worker.start()
+        clients.wait(60)
+    check(pair, clients, "new")
+
+
+def test_error_after_the_commit(pair):
+    """The coordinator believes that it failed: the commit has happened, so only forward."""
+    with dual.Clients(pair) as clients:
+        clients.wait(30)
+        pair.swap_worker("cutover:after_commit=error").wait_leader()
+        Call(pair, "cutover").end()
+        assert finish(pair, clients) == "new"
+    check(pair, clients, "new")
+
+
+@pytest.mark.parametrize("step", ["after_begin", "after_lock", "after_fence", "before_commit"])
+def test_two_coordinators(pair, step):
+    """The first one is held at a step; another worker leads, puts back, and the first must not commit when it wakes up."""
+    with dual.Clients(pair, faults=True) as clients:
+        clients.wait(30)
+        first = pair.swap_worker(f"cutover:{step}=stop")
+        first.wait_leader()
+        second = pair.run_worker("second")
+        call = Call(pair, "cutover")
+        wait_until(first.stopped, 60, 0.05, "the first coordinator to be held")
+        wait_until(lambda: phases(pair) == {"ready"}, 60, 0.1, "the second worker to put the phase back")
+        first.thaw()
+        call.end()
+        assert finish(pair, clients) == "old"
+        first.stop()
+        assert second.running()
+    check(pair, clients, "old")
+
+
+def test_old_server_killed_under_the_lock(pair):
+    with dual.Clients(pair, faults=True) as clients:
+        clients.wait(30)
+        pair.swap_worker("cutover:after_fence=sleep(1500)").wait_leader()
+        call = Call(pair, "cutover")
+        wait_until(lambda: phases(pair) == {"cutover"}, 30, 0.02, "the attempt")
+        pair.restart_old()
+        assert call.end() is not None
+        assert finish(pair, clients) == "old"
+    check(pair, clients, "old")
+
+
+def test_postgres_stopped_before_the_commit(pair):
+    with dual.Clients(pair, faults=True) as clients:
+        clients.wait(30)
+        pair.swap_worker("cutover:before_commit=sleep(1000)").wait_leader()
+        call = Call(pair, "cutover")
+        wait_until(lambda: phases(pair) == {"cutover"}, 30, 0.02, "the attempt")
+        pair.stop_pg_hard()
+        assert call.end() is not None
+        wait_until(lambda: settled(pair), 60, 0.2, "one truth")
+        side = finish(pair, clients)
+    check(pair, clients, side)
