@@ -87,7 +87,7 @@ def pgloader(stage, scene, rows):
     script = stage.folder.path / "history.load"
     script.write_text(f"""LOAD DATABASE FROM mysql://root@unix:{stage.old.socket}:/{scene.old_database}
  INTO postgresql://postgres@127.0.0.1:{stage.pg.port}/{scene.database}
- WITH include drop, create tables, create indexes, reset no sequences, no foreign keys, workers = 2, concurrency = 1, batch rows = 25000
+ WITH include drop, create tables, create indexes, reset no sequences, no foreign keys, workers = 2, concurrency = 1, batch rows = 25000, prefetch rows = 25000
  INCLUDING ONLY TABLE NAMES MATCHING 'history';
 """)
     begun = time.monotonic()

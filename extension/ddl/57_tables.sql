@@ -23,7 +23,7 @@ BEGIN
         LEFT JOIN pg_class AS k ON k.oid = t.target
         LEFT JOIN pg_namespace AS n ON n.oid = k.relnamespace
         CROSS JOIN LATERAL unnest(ARRAY[s.name || '.' || t.name, s.database || '.' || t.name, t.name,
-                                        format('%I.%I', n.nspname, k.relname), n.nspname || '.' || k.relname,
+                                        quote_ident(n.nspname) || '.' || quote_ident(k.relname), n.nspname || '.' || k.relname,
                                         quote_ident(k.relname), k.relname]) WITH ORDINALITY AS a(label, way)
         WHERE a.label = _table_id.name) AS c
   WHERE c.way = c.best;

@@ -73,6 +73,7 @@ BEGIN
   DELETE FROM tandem.request AS r WHERE r.table_id = _end_cancelled.table_id;
   DELETE FROM tandem.sidecar AS s WHERE s.table_id = _end_cancelled.table_id;
   DELETE FROM tandem.mapped_loss AS m WHERE m.table_id = _end_cancelled.table_id;
+  DELETE FROM tandem.resync AS r WHERE r.table_id = _end_cancelled.table_id;
   DELETE FROM tandem.table_state AS a WHERE a.table_id = _end_cancelled.table_id;
   PERFORM tandem._config_changed(), tandem._requests_changed();
 END

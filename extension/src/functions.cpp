@@ -32,15 +32,16 @@ Datum tandem_register_session(PG_FUNCTION_ARGS) {
 TANDEM_FUNCTION(tandem_worker_settings);
 Datum tandem_worker_settings(PG_FUNCTION_ARGS) {
     (void)fcinfo;
-    char *json = psprintf("{\"lease_ttl_ms\": %d, \"batch_rows\": %d, \"batch_bytes\": " INT64_FORMAT ", \"poll_min_ms\": %d, "
-                          "\"poll_max_ms\": %d, \"pipeline_depth\": %d, \"source_lock_timeout_ms\": %d, "
-                          "\"backfill_copiers\": %d, \"backfill_direct_rows\": %d, \"backfill_chunk_ms\": %d, "
-                          "\"backfill_rows_per_second\": %d, \"backfill_max_threads_running\": %d, "
-                          "\"backfill_max_history_list\": %d, \"backfill_max_replica_lag_ms\": %d}",
-                          tandem::lease_ttl, tandem::batch_rows, tandem::batch_bytes_limit(), tandem::poll_interval_min,
-                          tandem::poll_interval_max, tandem::pipeline_depth, tandem::source_lock_timeout, tandem::backfill_copiers,
-                          tandem::backfill_direct_rows, tandem::backfill_chunk_time, tandem::backfill_rows_per_second,
-                          tandem::backfill_max_threads_running, tandem::backfill_max_history_list, tandem::backfill_max_replica_lag);
+    char *json =
+        psprintf("{\"lease_ttl_ms\": %d, \"batch_rows\": %d, \"batch_bytes\": " INT64_FORMAT ", \"poll_min_ms\": %d, "
+                 "\"poll_max_ms\": %d, \"pipeline_depth\": %d, \"source_lock_timeout_ms\": %d, "
+                 "\"backfill_copiers\": %d, \"backfill_direct_rows\": %d, \"backfill_chunk_ms\": %d, "
+                 "\"backfill_rows_per_second\": %d, \"backfill_yield\": %d, \"backfill_max_threads_running\": %d, "
+                 "\"backfill_max_history_list\": %d, \"backfill_max_replica_lag_ms\": %d}",
+                 tandem::lease_ttl, tandem::batch_rows, tandem::batch_bytes_limit(), tandem::poll_interval_min, tandem::poll_interval_max,
+                 tandem::pipeline_depth, tandem::source_lock_timeout, tandem::backfill_copiers, tandem::backfill_direct_rows,
+                 tandem::backfill_chunk_time, tandem::backfill_rows_per_second, tandem::backfill_yield,
+                 tandem::backfill_max_threads_running, tandem::backfill_max_history_list, tandem::backfill_max_replica_lag);
     return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
 

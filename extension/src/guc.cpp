@@ -32,7 +32,8 @@ int backfill_copiers = 2;
 int backfill_direct_rows = 10000;
 int backfill_chunk_time = 500;
 int backfill_rows_per_second = 0;
-int backfill_max_threads_running = 4;
+int backfill_yield = 4;
+int backfill_max_threads_running = 25;
 int backfill_max_history_list = 200 * 1000;
 int backfill_max_replica_lag = 10 * 1000;
 bool auto_resync = true;
@@ -92,9 +93,11 @@ void define_settings() {
                &backfill_chunk_time, 10, 60 * 1000, GUC_UNIT_MS);
     define_int("tandem.backfill_rows_per_second", "Most rows of history that are read from one source in a second.", "0: no limit.",
                &backfill_rows_per_second, 0, INT_MAX, 0);
+    define_int("tandem.backfill_yield", "How much the copy of history makes way for each statement that the old server runs.",
+               "With n statements of others it works for 1/(1 + yield * n) of the time, at least for a twentieth. 0: never slower.",
+               &backfill_yield, 0, 100, 0);
     define_int("tandem.backfill_max_threads_running",
-               "Statements that the old server may be running at once, ours left out, before the copy makes way.",
-               "From there on it copies for a small part of the time, at twice as many it waits. 0: does not matter.",
+               "Statements of others that the old server may be running at once before no new chunk is begun.", "0: does not matter.",
                &backfill_max_threads_running, 0, INT_MAX, 0);
     define_int("tandem.backfill_max_history_list", "Length of InnoDB's history list from which on the copy waits.",
                "0: does not matter. Needs PROCESS on the old side.", &backfill_max_history_list, 0, INT_MAX, 0);

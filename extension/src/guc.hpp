@@ -25,6 +25,7 @@ extern int backfill_copiers;             // 0: nothing is copied directly
 extern int backfill_direct_rows;         // smaller tables are copied through the queue
 extern int backfill_chunk_time;          // ms
 extern int backfill_rows_per_second;     // 0: no limit
+extern int backfill_yield;               // 0: never slower
 extern int backfill_max_threads_running; // 0: does not matter; so for the next two
 extern int backfill_max_history_list;
 extern int backfill_max_replica_lag; // ms

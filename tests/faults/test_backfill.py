@@ -14,7 +14,7 @@ def big_scene(request, folder, flavor):
     """Tables with history, one of them with secondary indexes, before they are added."""
     from conftest import make_scene
     scene = make_scene(request, folder, flavor, {"tandem.backfill_direct_rows": "0", "tandem.backfill_chunk_time": "20ms",
-                                                 "tandem.backfill_max_threads_running": "0"}, add=False)
+                                                 "tandem.backfill_yield": "0"}, add=False)
     scene.write("ALTER TABLE account ADD INDEX owner_index (owner), ADD UNIQUE INDEX touched_index (touched, id)")
     for first in range(1000, 1000 + ROWS, 1000):
         scene.write("INSERT INTO account VALUES " + ",".join(f"({n}, 'owner {n}', 1, NOW(6))" for n in range(first, first + 1000)),

@@ -93,25 +93,31 @@ TEST(KeyOrder, ABoundThatIsNoKeyIsRefused) {
 
 TEST(Pace, FallsWithTheLoadAndStopsBeyondItsLimits) {
     postgres::Settings settings;
+    settings.backfill_yield = 4;
     settings.backfill_max_threads_running = 10;
     mysql::OldSideLoad load;
-    load.threads_running = 2;
-    EXPECT_DOUBLE_EQ(sync::pace_of(load, 2, settings).share, 1);
-    load.threads_running = 5;
-    EXPECT_DOUBLE_EQ(sync::pace_of(load, 0, settings).share, 0.25);
-    EXPECT_FALSE(sync::pace_of(load, 0, settings).waits);
-    load.threads_running = 20;
-    EXPECT_TRUE(sync::pace_of(load, 0, settings).waits);
+    load.threads_running = 0;
+    EXPECT_DOUBLE_EQ(sync::pace_of(load, settings).share, 1);
+    load.threads_running = 1;
+    EXPECT_DOUBLE_EQ(sync::pace_of(load, settings).share, 0.2);
+    load.threads_running = 9;
+    EXPECT_DOUBLE_EQ(sync::pace_of(load, settings).share, sync::least_share);
+    EXPECT_FALSE(sync::pace_of(load, settings).waits);
+    load.threads_running = 10;
+    EXPECT_TRUE(sync::pace_of(load, settings).waits);
+    settings.backfill_yield = settings.backfill_max_threads_running = 0;
+    EXPECT_DOUBLE_EQ(sync::pace_of(load, settings).share, 1);
+    EXPECT_FALSE(sync::pace_of(load, settings).waits);
     load.threads_running = -1; // cannot be read: does not count
-    EXPECT_DOUBLE_EQ(sync::pace_of(load, 0, settings).share, 1);
+    EXPECT_DOUBLE_EQ(sync::pace_of(load, settings).share, 1);
     load.history_list = settings.backfill_max_history_list + 1;
-    EXPECT_TRUE(sync::pace_of(load, 0, settings).waits);
+    EXPECT_TRUE(sync::pace_of(load, settings).waits);
     load.history_list = 0;
     load.replica_lag_s = 11;
-    EXPECT_TRUE(sync::pace_of(load, 0, settings).waits);
-    EXPECT_EQ(sync::pace_of(load, 0, settings).reason, "replica lag 11 s");
+    EXPECT_TRUE(sync::pace_of(load, settings).waits);
+    EXPECT_EQ(sync::pace_of(load, settings).reason, "replica lag 11 s");
     settings.backfill_max_replica_lag = std::chrono::milliseconds(0);
-    EXPECT_FALSE(sync::pace_of(load, 0, settings).waits);
+    EXPECT_FALSE(sync::pace_of(load, settings).waits);
 }
 
 TEST(Pace, PausesLeaveTheShare) {

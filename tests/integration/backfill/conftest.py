@@ -25,7 +25,7 @@ class Settings:
 def settings(pg):
     """Every table is copied directly, however small; nothing makes way."""
     made = Settings(pg)
-    made.set(backfill_direct_rows=0, backfill_max_threads_running=0)
+    made.set(backfill_direct_rows=0, backfill_yield=0)
     yield made
     made.reset()
 

@@ -163,7 +163,7 @@ OldSideLoad ChunkSession::load() {
     attempt("threads running", [&] {
         const std::string value = impl_->named_value("SHOW GLOBAL STATUS LIKE 'Threads_running'");
         if (!value.empty())
-            load.threads_running = number_of(value);
+            load.threads_running = static_cast<double>(number_of(value));
     });
     attempt("history list length", [&] {
         if (impl_->history_in_status) {

@@ -81,6 +81,7 @@ Settings parse_settings(const std::string &json_text) {
         settings.backfill_direct_rows = at_least("backfill_direct_rows", settings.backfill_direct_rows, 0);
         settings.backfill_chunk = Millis(at_least("backfill_chunk_ms", settings.backfill_chunk.count(), 1));
         settings.backfill_rows_per_second = at_least("backfill_rows_per_second", settings.backfill_rows_per_second, 0);
+        settings.backfill_yield = at_least("backfill_yield", settings.backfill_yield, 0);
         settings.backfill_max_threads_running = at_least("backfill_max_threads_running", settings.backfill_max_threads_running, 0);
         settings.backfill_max_history_list = at_least("backfill_max_history_list", settings.backfill_max_history_list, 0);
         settings.backfill_max_replica_lag = Millis(at_least("backfill_max_replica_lag_ms", settings.backfill_max_replica_lag.count(), 0));

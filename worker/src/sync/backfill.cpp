@@ -8,6 +8,7 @@
 #include "sync/failpoint.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace tandem::sync {
@@ -319,11 +320,11 @@ void Backfill::watch() {
             const int ours = reading_ + 1;
             mysql::OldSideLoad load = sessions->source.load();
             if (load.threads_running >= 0) {
-                const double seen = static_cast<double>(std::max<std::int64_t>(load.threads_running - ours, 0));
+                const double seen = std::max(load.threads_running - ours, 0.0);
                 running = running < 0 ? seen : running * 0.7 + seen * 0.3;
-                load.threads_running = static_cast<std::int64_t>(running + 0.5);
+                load.threads_running = running;
             }
-            const Pace pace = pace_of(load, 0, settings);
+            const Pace pace = pace_of(load, settings);
             if (load.unreadable != told && !load.unreadable.empty())
                 log::info("load of the old side is known in part only", {{"source", connection_.name}, {"problem", load.unreadable}});
             told = load.unreadable;
@@ -338,7 +339,7 @@ void Backfill::watch() {
                     connection_.source_id, lease_->epoch(),
                     {{"throttle",
                       pace.reason.empty() ? nlohmann::json(nullptr) : nlohmann::json((pace.waits ? "waits: " : "slowed: ") + pace.reason)},
-                     {"threads_running", known(load.threads_running)},
+                     {"threads_running", known(std::lround(load.threads_running))},
                      {"history_list", known(load.history_list)},
                      {"replica_lag", known(load.replica_lag_s)},
                      {"unreadable", load.unreadable.empty() ? nlohmann::json(nullptr) : nlohmann::json(load.unreadable)}});

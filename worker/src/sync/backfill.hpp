@@ -85,9 +85,9 @@ class Backfill {
     std::mutex mutex_;            // protects everything below, and the parts of Table that say so
     std::map<int, std::shared_ptr<Table>> tables_;
     postgres::Settings settings_;
-    Pace pace_;
-    Clock::time_point budget_free_{}; // when the next row may be read, by the budget of rows per second
-    std::map<int, int> in_hand_;      // chunks by table
+    Pace pace_{least_share, false, ""}; // until the load is known
+    Clock::time_point budget_free_{};   // when the next row may be read, by the budget of rows per second
+    std::map<int, int> in_hand_;        // chunks by table
     std::vector<BackfillNews> news_;
     std::vector<std::thread> threads_;
 };

@@ -1,8 +1,8 @@
 // How fast the copy of history may go (docs/settings.md, tandem.backfill_*): pure arithmetic over what was seen of the old side's load.
 //
-// Work of the application comes first: the share of time in which copiers work falls with the square of what is left of the limit of
-// threads running, and each of the limits, when it is passed far enough, stops the copy between two chunks. Something always remains within
-// a chunk, as a snapshot that waits is itself a load.
+// Work of the application comes first: the share of time in which copiers work falls with every statement that the old server runs for
+// others, down to a twentieth, so that a busy server does not stop the copy for ever. Each of the limits stops it between two chunks; a chunk
+// that has begun goes on, as a snapshot that waits is itself a load.
 #pragma once
 
 #include "mysql/chunk_session.hpp"
@@ -22,19 +22,19 @@ struct Pace {
 
 constexpr double least_share = 0.05;
 
-// `ours`: statements of this worker among the threads running.
-inline Pace pace_of(const mysql::OldSideLoad &load, std::int64_t ours, const postgres::Settings &settings) {
+// `load` without our own statements.
+inline Pace pace_of(const mysql::OldSideLoad &load, const postgres::Settings &settings) {
     Pace pace;
     const auto number = [](double value) { return std::to_string(static_cast<long long>(value)); };
-    if (load.threads_running >= 0 && settings.backfill_max_threads_running > 0) {
-        const double running = static_cast<double>(std::max<std::int64_t>(load.threads_running - ours, 0));
-        const double limit = static_cast<double>(settings.backfill_max_threads_running);
-        const double left = std::max(0.0, 1 - running / limit);
-        pace.share = std::max(least_share, left * left);
-        if (running >= 2 * limit)
+    if (load.threads_running > 0) {
+        pace.share = std::max(least_share, 1 / (1 + static_cast<double>(settings.backfill_yield) * load.threads_running));
+        if (pace.share < 0.9)
+            pace.reason = number(load.threads_running + 0.5) + " threads running";
+        if (settings.backfill_max_threads_running > 0 &&
+            load.threads_running >= static_cast<double>(settings.backfill_max_threads_running)) {
             pace.waits = true;
-        if (running > 0)
-            pace.reason = number(running) + " threads running";
+            pace.reason = number(load.threads_running + 0.5) + " threads running";
+        }
     }
     if (load.history_list > settings.backfill_max_history_list && settings.backfill_max_history_list > 0) {
         pace.waits = true;
