@@ -149,7 +149,7 @@ SELECT tandem.set_read_strategy('users', 'new');
 SELECT tandem.set_phase('users', 'dual_write') > 0 AS moved;
 SELECT tandem.set_read_strategy('users', 'new');
 SELECT tandem.set_read_strategy('users', 'merge');
-SELECT tandem.set_read_strategy(ARRAY['users', 'orgs'], 'merge');
+SELECT tandem.set_read_strategy(ARRAY['users', 'orgs'], 'new_fallback_old');
 SELECT tandem.set_read_strategy(ARRAY['users', 'pairs'], 'new_fallback_old', 'half of the readers are moved');
 SELECT "table", phase, read_strategy, reads, note FROM tandem.phases ORDER BY 1;
 SELECT tandem.set_read_strategy('pairs', 'new');

@@ -328,6 +328,9 @@ BEGIN
   IF strategy IS NULL OR strategy <> ALL (known) THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('read strategy "%s" is not known', strategy),
       HINT = format('Use one of %s.', array_to_string(known, ', '));
+  ELSIF strategy = 'merge' THEN
+    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'read strategy "merge" is not available in this version',
+      HINT = 'new_fallback_old finds rows that only the old side has.';
   ELSIF coalesce(cardinality(tables), 0) = 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tandem.set_read_strategy needs tables';
   END IF;
