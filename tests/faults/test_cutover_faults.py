@@ -1,5 +1,6 @@
 """A kill at every step of cut-over and rollback, an error after the commit, two coordinators, a cut network: one truth at every moment (I9), nothing
 acknowledged is lost, and what is half-done is put back or finished by the worker that starts next."""
+import os
 import threading
 
 import psycopg2
@@ -181,3 +182,21 @@ def test_postgres_stopped_before_the_commit(pair):
         wait_until(lambda: settled(pair), 60, 0.2, "one truth")
         side = finish(pair, clients)
     check(pair, clients, side)
+
+
+def test_back_and_forth(pair):
+    """Under load, as often as wanted: after each change the sides are equal and every acknowledged write is on the truth. TANDEM_LONG: 50 rounds."""
+    rounds = 50 if os.environ.get("TANDEM_LONG") else 3
+    with dual.Clients(pair) as clients:
+        for _ in range(rounds):
+            clients.wait(40)
+            # After a rollback the worker looks whether capture is whole before the table counts as in sync again.
+            wait_until(lambda: set(pair.states().values()) == {"syncing"}, 60, 0.05, "the tables to be in sync")
+            assert Call(pair, "cutover").end() is None
+            clients.wait(40)
+            assert Call(pair, "rollback").end() is None
+        clients.wait(40)
+    check(pair, clients, "old")
+    assert clients.refused["old"] and clients.refused["new"], "the clients never met a fence"
+    pauses = pair.sql("SELECT kind, round(percentile_cont(0.5) WITHIN GROUP (ORDER BY pause_ms)::numeric, 1), round(max(pause_ms)::numeric, 1) FROM tandem.cutover_runs GROUP BY kind")
+    print(f"\n{rounds} rounds, {clients.total()} writes acknowledged, {clients.refused} refused, longest write {clients.longest * 1000:.0f} ms; pause p50 and max in ms: {pauses}")
