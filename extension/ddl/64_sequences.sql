@@ -111,7 +111,9 @@ DECLARE
 BEGIN
   FOR one IN
     SELECT t.table_id FROM tandem.source_table AS t JOIN tandem.table_state AS a USING (table_id)
-    WHERE a.backfill_done AND t.desired_state = 'running' AND t.table_id = coalesce(_sequences_follow.table_id, t.table_id) ORDER BY 1
+    -- A table that has just reached "syncing" may be told so before its backfill is.
+    WHERE (a.backfill_done OR t.table_id = _sequences_follow.table_id) AND t.desired_state = 'running'
+      AND t.table_id = coalesce(_sequences_follow.table_id, t.table_id) ORDER BY 1
   LOOP
     BEGIN
       PERFORM tandem._advance_sequences(one, only_indexed => true);

@@ -51,11 +51,11 @@ void CaptureSight::see_server(core::SeenSource &seen) {
 }
 
 void CaptureSight::see_tables(core::SeenSource &seen, const std::string &names) {
-    for (const ControlRow &row :
-         client_.query("SELECT table_name, engine, create_time, auto_increment, data_length, CONCAT_WS('\\n', table_collation, row_format,"
-                       " create_options, table_comment) FROM information_schema.tables WHERE table_schema = " +
-                           quote_text(connection_.database) + " AND table_name IN " + names + " AND table_type = 'BASE TABLE'",
-                       doing)) {
+    for (const ControlRow &row : client_.query(
+             "SELECT table_name, engine, create_time, auto_increment, data_length, CONCAT_WS('\\n', table_collation, row_format,"
+             " create_options, table_comment) FROM information_schema.tables WHERE table_schema = " +
+                 quote_text(connection_.database) + " AND table_name IN " + names + " AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')",
+             doing)) {
         core::SeenTable *table = table_of(seen, row[0].value_or(""));
         if (table == nullptr)
             continue;
