@@ -169,7 +169,7 @@ TEST(CaptureRules, WithoutTheNumbersOfInnoDb) {
     w.seen.auto_increment = 100;
     w.seen.bytes = 1000000;
     const std::string identity = identity_of(w.source, w.seen).dump();
-    const LastSight last{100, 1000000, true};
+    const LastSight last{100, 1000000, true, 900};
     EXPECT_EQ(w.cause(identity, last), "");
     w.seen.bytes = 16384;
     EXPECT_EQ(w.cause(identity, last), "truncated");

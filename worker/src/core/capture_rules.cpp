@@ -183,7 +183,7 @@ std::optional<CaptureFault> content_fault(const TableConfig &table, const SeenSo
                                 " was altered; whether its rows are the same cannot be told without the privilege PROCESS on the old side",
                             true};
     // A restart of the server may set the counter back as well.
-    if (last.known && source.uptime > 60 && seen.auto_increment < last.auto_increment)
+    if (last.known && source.uptime >= last.uptime && seen.auto_increment < last.auto_increment)
         return CaptureFault{"truncated", "table " + name + " was emptied by TRUNCATE, as its AUTO_INCREMENT tells", true};
     if (last.known && last.bytes >= 65536 && seen.bytes <= 16384)
         return CaptureFault{"truncated", "table " + name + " was emptied by TRUNCATE, as its size tells", true};

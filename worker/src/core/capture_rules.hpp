@@ -59,6 +59,7 @@ struct LastSight {
     std::uint64_t auto_increment = 0;
     std::uint64_t bytes = 0;
     bool known = false;
+    std::uint64_t uptime = 0;
 };
 
 // The first thing that is wrong, the gravest first. `identity` is JSON, empty while capture was never complete.

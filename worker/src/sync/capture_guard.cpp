@@ -103,7 +103,7 @@ void CaptureGuard::conclude(const Entry &looked, const core::SeenSource &source,
         entry.table.identity = identity.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
         news_.push_back({table_id, GuardNews::Kind::identity, {}, entry.table.identity});
     }
-    entry.last = {seen.auto_increment, seen.bytes, true};
+    entry.last = {seen.auto_increment, seen.bytes, true, source.uptime};
     if (std::exchange(entry.examined, false))
         news_.push_back({table_id, GuardNews::Kind::fine, {}, {}});
 }
