@@ -49,6 +49,9 @@ BEGIN
   IF EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = changed.table_id AND m.name = target_column) THEN
     RAISE EXCEPTION USING ERRCODE = 'duplicate_column', MESSAGE = format('column "%s" of target %s takes another value already', target_column, changed.target),
       HINT = 'Name another target column: target_column => ….';
+  ELSIF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = changed.target AND a.attname = target_column AND NOT a.attisdropped AND a.attgenerated <> '') THEN
+    RAISE EXCEPTION USING ERRCODE = 'generated_always', MESSAGE = format('column "%s" of target %s is generated', target_column, changed.target),
+      HINT = 'PostgreSQL computes it by itself; name another one: target_column => ….';
   ELSIF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = changed.target AND a.attname = target_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
     RETURN;
   ELSIF NOT changed.created_target THEN

@@ -190,7 +190,7 @@ void Pump::delete_exact(const std::vector<std::int64_t> &acked) {
         } catch (const Error &error) {
             if (error.retryable())
                 throw;
-            block(*table, std::string("events cannot be deleted from its outbox: ") + error.what());
+            suspect(*table, std::string("events cannot be deleted from its outbox: ") + error.what());
         }
     }
     failpoint("pump:after_delete_exact");
