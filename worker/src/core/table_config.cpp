@@ -68,6 +68,21 @@ KeyCascade parse_key_cascade(const json &from) {
     return cascade;
 }
 
+DigestPlan parse_digest(const json &from) {
+    DigestPlan plan;
+    const std::string mode = optional_text(from, "mode");
+    plan.reason = optional_text(from, "reason");
+    if (mode == "fast" || mode == "evaluated")
+        plan.mode = mode == "fast" ? DigestPlan::Mode::fast : DigestPlan::Mode::evaluated;
+    else if (plan.reason.empty())
+        plan.reason = "it has no digest";
+    plan.range = value_or(from, "range", false);
+    if (plan.mode == DigestPlan::Mode::fast)
+        for (const json &column : from.at("columns"))
+            plan.columns.push_back({column.at("ordinal").get<int>(), column.at("class").get<std::string>()});
+    return plan;
+}
+
 } // namespace
 
 TableConfig parse_table_config(const json &from) {
@@ -95,6 +110,9 @@ TableConfig parse_table_config(const json &from) {
             table.identity = identity->dump();
         if (const auto resync = from.find("resync"); resync != from.end() && !resync->is_null())
             table.resync = {resync->at("loss").get<std::int64_t>(), optional_text(*resync, "phase"), optional_text(*resync, "reason")};
+        if (const auto digest = from.find("digest"); digest != from.end() && digest->is_object())
+            table.digest = parse_digest(*digest);
+        table.shape = from.at("columns").dump() + from.value("digest", json()).dump();
         key_columns_of(table); // refuse a key column that is no column now, not in the middle of a batch
         return table;
     } catch (const json::exception &error) {

@@ -46,6 +46,19 @@ struct Resync {
     bool under_way() const { return !phase.empty() && phase != "done"; }
 };
 
+// How rows of a table are compared (docs/protocol.md section 14). Mode none: they cannot be, `reason` says why.
+struct DigestPlan {
+    enum class Mode { none, fast, evaluated };
+    struct Item {
+        int ordinal = 0;         // of the image's field, from 1
+        std::string value_class; // int, numeric, text …
+    };
+    Mode mode = Mode::none;
+    bool range = false; // the key sorts alike on both sides
+    std::string reason;
+    std::vector<Item> columns; // in order of hashing
+};
+
 struct TableConfig {
     int table_id = 0;
     std::string name;
@@ -64,6 +77,8 @@ struct TableConfig {
     std::vector<KeyCascade> key_cascades;
     std::string identity; // JSON: what capture was known by when it was last complete; empty: not noted
     Resync resync;
+    DigestPlan digest;
+    std::string shape; // changes when what is compared, and how, changes
 };
 
 // Whether the rows of the old side are the right ones. Else the table is not captured, and the way is back.

@@ -45,6 +45,13 @@ std::string Result::text(int row, int column) const {
     return std::string(PQgetvalue(result_.get(), row, column), static_cast<std::size_t>(PQgetlength(result_.get(), row, column)));
 }
 std::int64_t Result::number(int row, int column) const { return std::strtoll(PQgetvalue(result_.get(), row, column), nullptr, 10); }
+std::int64_t Result::int8(int row, int column) const {
+    const auto *at = reinterpret_cast<const unsigned char *>(PQgetvalue(result_.get(), row, column));
+    std::uint64_t value = 0;
+    for (int i = 0; i < 8; ++i)
+        value = value << 8 | at[i];
+    return static_cast<std::int64_t>(value);
+}
 bool Result::boolean(int row, int column) const { return PQgetvalue(result_.get(), row, column)[0] == 't'; }
 
 void Session::Finish::operator()(pg_conn *connection) const { PQfinish(connection); }
@@ -153,17 +160,21 @@ Result Session::finish_results() {
 }
 
 Result Session::query(const std::string &sql, const std::vector<Parameter> &parameters) {
+    send(sql, parameters);
+    return finish_results();
+}
+
+void Session::send(const std::string &sql, const std::vector<Parameter> &parameters, bool binary) {
     if (!connection_)
         throw SessionLost(Side::new_side, "the PostgreSQL session is closed");
     std::vector<const char *> values;
     values.reserve(parameters.size());
     for (const Parameter &parameter : parameters)
         values.push_back(parameter ? parameter->c_str() : nullptr);
-    if (PQsendQueryParams(connection_.get(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr, 0) ==
-        0)
+    if (PQsendQueryParams(connection_.get(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr,
+                          binary ? 1 : 0) == 0)
         lost("could not send to PostgreSQL");
     flush();
-    return finish_results();
 }
 
 Result Session::run(const std::string &sql) {

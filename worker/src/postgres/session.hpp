@@ -34,6 +34,7 @@ class Result {
     std::string text(int row, int column) const; // "" for NULL
     std::int64_t number(int row, int column) const;
     bool boolean(int row, int column) const;
+    std::int64_t int8(int row, int column) const; // of a binary result
 
   private:
     friend class Session;
@@ -60,6 +61,9 @@ class Session {
     // The same in two halves, for a call whose last parameter is a block of bytes: send it, do something else, take the result.
     void send_bytes(const std::string &sql, const std::vector<Parameter> &parameters, std::string_view bytes);
     Result take_result() { return finish_results(); }
+
+    // With `binary`, values come in the send format of their types: Result::text gives the bytes, Result::int8 a bigint.
+    void send(const std::string &sql, const std::vector<Parameter> &parameters, bool binary = false);
 
     // COPY … FROM STDIN: `sql` may have statements before it. Then any number of copy_data, then one of the two ends.
     void copy_begin(const std::string &sql);

@@ -20,6 +20,7 @@ struct BatchPart {
     int table_id = 0;
     core::IdSet ids;
     bool removes = false; // some event of it took a row, a key or a referenced value away: children may have to be looked up
+    std::vector<std::string> keys; // to be verified once they are applied; empty when the table is not
 };
 
 struct Batch {

@@ -26,6 +26,7 @@ Pump::Pump(std::string conninfo, postgres::SourceRow source, LeaseKeeper &leases
 
 Pump::~Pump() {
     // Before the lease: they must not touch the old side after somebody else may lead.
+    reconciler_.reset();
     reverse_.reset();
     backfill_.reset();
     capture_.reset();
@@ -74,6 +75,7 @@ Pump::Outcome Pump::run() {
     backfill_ = std::make_unique<Backfill>(conninfo_, leases_.holder(), row_.connection, lease_);
     guard_ = std::make_unique<CaptureGuard>(row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);
+    reconciler_ = std::make_unique<Reconciler>(conninfo_, leases_.holder(), row_.connection, lease_);
     load_tables();
     put_back_remains();
     const Outcome outcome = loop();
@@ -199,9 +201,15 @@ void Pump::delete_exact(const std::vector<std::int64_t> &acked) {
 
     failpoint("pump:before_finish_batches");
     api_->finish_batches(acked);
-    for (const Batch &batch : in_flight_)
-        if (done.contains(batch.batch_id) && batch.chunk_table)
+    for (Batch &batch : in_flight_) {
+        if (!done.contains(batch.batch_id))
+            continue;
+        if (batch.chunk_table)
             chunk_acknowledged(batch);
+        for (BatchPart &part : batch.parts)
+            if (!part.keys.empty())
+                reconciler_->applied().add(part.table_id, std::move(part.keys));
+    }
     std::erase_if(in_flight_, [&](const Batch &batch) { return done.contains(batch.batch_id); });
 }
 

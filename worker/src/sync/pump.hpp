@@ -15,6 +15,7 @@
 #include "sync/cutover_run.hpp"
 #include "sync/lease.hpp"
 #include "sync/live_table.hpp"
+#include "sync/reconciler.hpp"
 #include "sync/reverse_pump.hpp"
 #include "sync/stats.hpp"
 #include "sync/stop.hpp"
@@ -126,6 +127,7 @@ class Pump {
     std::set<int> copying_; // tables that the copiers have
     std::int64_t copied_generation_ = -1;
     std::unique_ptr<CaptureGuard> guard_;
+    std::unique_ptr<Reconciler> reconciler_;
     postgres::Settings settings_;
     std::int64_t epoch_ = 0;
     std::int64_t batches_ = 0;

@@ -151,7 +151,11 @@ bool Pump::copy_live_batch() {
             table->oldest_us = copied.oldest_us;
             table->captured_events += count;
             budget.spend(count, copied.bytes);
-            batch.parts.push_back({table->config.table_id, std::move(events.ids), copied.removes});
+            batch.parts.push_back({table->config.table_id, std::move(events.ids), copied.removes, {}});
+            if (reconciler_->applied().wanted(table->config.table_id))
+                for (core::KeyEvent &event : events.keys)
+                    if (!event.key_error)
+                        batch.parts.back().keys.push_back(std::move(event.key));
         }
         snapshot.end();
         if (!batch.parts.empty())

@@ -8,7 +8,9 @@
 #include "mysql/control_session.hpp"
 #include "mysql/old_state.hpp"
 #include "sync/failpoint.hpp"
+#include "sync/reconcile_call.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -82,12 +84,32 @@ void QuestionServer::take_census(postgres::WorkerApi &api, const postgres::Quest
         api.answer(question.question_id, seq, nullptr, true);
 }
 
+// The pass has sessions of its own; this one carries its rows to whoever waits.
+void QuestionServer::reconcile(postgres::WorkerApi &api, const postgres::Question &question) {
+    int seq = 0;
+    bool wanted = true;
+    reconcile_for_call(api, conninfo_, holder_, question.question, stop_, [&](const json &row) {
+        wanted = api.answer(question.question_id, seq++, row, false);
+        return wanted;
+    });
+    if (wanted)
+        api.answer(question.question_id, seq, nullptr, true);
+}
+
 void QuestionServer::answer(postgres::WorkerApi &api, const postgres::Question &question) {
     const std::string kind = text_of(question.question, "kind");
     try {
         failpoint("question:before_answer");
-        if (kind == "census") {
-            take_census(api, question);
+        if (kind == "census" || kind == "reconcile") {
+            const struct Busy {
+                std::atomic<bool> &flag;
+                ~Busy() { flag = false; }
+            } busy{busy_};
+            busy_ = true;
+            if (kind == "census")
+                take_census(api, question);
+            else
+                reconcile(api, question);
             return;
         }
         std::vector<json> rows;
@@ -112,7 +134,7 @@ void QuestionServer::answer(postgres::WorkerApi &api, const postgres::Question &
         if (rows.empty())
             api.answer(question.question_id, 0, nullptr, true);
     } catch (const core::SessionLost &lost) {
-        if (lost.side() == core::Side::new_side)
+        if (lost.side() == core::Side::new_side && kind != "reconcile") // which has sessions of its own
             throw;
         api.answer(question.question_id, 0, nullptr, true, error_json(lost));
     } catch (const Error &error) {
@@ -150,6 +172,17 @@ void QuestionServer::run() {
             stop_.wait_for(backoff.next());
         }
     }
+}
+
+QuestionServers::QuestionServers(std::string conninfo, std::string holder, const Stop &stop)
+    : conninfo_(std::move(conninfo)), holder_(std::move(holder)), stop_(stop) {
+    while (servers_.size() < least)
+        servers_.push_back(std::make_unique<QuestionServer>(conninfo_, holder_, stop_));
+}
+
+void QuestionServers::keep_one_free() {
+    if (servers_.size() < most && std::ranges::all_of(servers_, [](const auto &server) { return server->busy(); }))
+        servers_.push_back(std::make_unique<QuestionServer>(conninfo_, holder_, stop_));
 }
 
 } // namespace tandem::sync

@@ -87,9 +87,7 @@ void Supervisor::follow(const std::vector<postgres::SourceRow> &sources) {
 void Supervisor::run(const Stop &stop) {
     log::info("tandem-sync starts", {{"version", TANDEM_VERSION}, {"worker", leases_.holder()}});
     {
-        // Two: a census keeps one of them busy for long.
-        const QuestionServer questions(conninfo_, leases_.holder(), stop);
-        const QuestionServer more_questions(conninfo_, leases_.holder(), stop);
+        QuestionServers questions(conninfo_, leases_.holder(), stop);
         core::Backoff backoff(Millis(200), Millis(10000));
         std::unique_ptr<postgres::WorkerApi> api;
         while (!stop.requested()) {
@@ -97,6 +95,7 @@ void Supervisor::run(const Stop &stop) {
                 if (!api)
                     api =
                         std::make_unique<postgres::WorkerApi>(conninfo_, "supervisor", leases_.holder(), [&] { return stop.requested(); });
+                questions.keep_one_free();
                 follow(api->sources());
                 backoff.reset();
                 stop.wait_for(Millis(500));
