@@ -32,7 +32,7 @@ CREATE TABLE filtered (id INT NOT NULL PRIMARY KEY, v INT) ENGINE=InnoDB;
 CREATE TABLE chosen (id integer PRIMARY KEY, v integer)""")
     scene.sql("SELECT tandem.add_table('shop', 'mapped', target => 'people', columns => %s)",
               ('{"number": "id", "is_on": "flag <> 0", "shout": "upper(word)", "big": "big"}',))
-    scene.sql("SELECT tandem.add_table('shop', 'filtered', target => 'chosen', filter => 'v <> 0')")
+    scene.sql("SELECT tandem.add_table('shop', 'filtered', target => 'chosen', \"where\" => 'v <> 0')")
     for table in ("by_range", "by_word", "empty", "empty_word"):
         scene.add_table(table)
     scene.start_all()
