@@ -90,7 +90,11 @@ class Mutator:
                 cursor.execute(f"CREATE TABLE IF NOT EXISTS `{scene.metadata}`.`copy_of_{name}` AS SELECT * FROM `{name}`")
             self.old.commit()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """An open transaction would hold up the end of the scene."""
         self.new.close()
         self.old.close()
 
@@ -222,7 +226,7 @@ class Mutator:
             step = "1" if number.endswith(",0") else "0." + "0" * (int(number.split(",")[1]) - 1) + "1"
             return "0" if is_null else f"IF({q} > 0, {q} - {step}, {q} + {step})"
         if data_type in ("float", "double"):
-            return "0" if is_null else f"IF(ABS({q}) < 1e-30, 1, {q} / 2)"
+            return "0" if is_null else f"IF({q} = 1, 2, 1)" if number or self.random.random() < 0.5 else f"IF(ABS({q}) < 1e-30, 1, {q} / 2)"
         if data_type == "bit":
             return "b'0'" if is_null else f"{q} ^ 1"
         if data_type == "date":

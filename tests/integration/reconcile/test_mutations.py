@@ -60,11 +60,10 @@ def test_random_mutations(scene, flavor):
     names = make_tables(scene, flavor)
     scene.add_and_start("%")
     assert reconcile(scene, *names) == {}
-    mutator = Mutator(scene, names, seed=int(os.environ.get("TANDEM_SEED", "1")))
     done = number = 0
-    while done < MUTATIONS:
-        number += 1
-        done += one_round(scene, mutator, names, number)
+    with Mutator(scene, names, seed=int(os.environ.get("TANDEM_SEED", "1"))) as mutator:
+        while done < MUTATIONS:
+            number += 1
+            done += one_round(scene, mutator, names, number)
     assert reconcile(scene, *names) == {}, "everything was put back"
-    mutator.close()
     print(f"{done} mutations in {number} rounds, all found")

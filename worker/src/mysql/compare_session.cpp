@@ -37,14 +37,6 @@ struct Shape {
     std::string list() const { return select_list(columns, key_names_of(columns, "t.")); }
 };
 
-// As SourceSession writes keys that have no image, so that they match those of dead letters.
-std::string readable_key(const RowReader &reader, const Shape &shape) {
-    std::vector<std::string> parts;
-    for (std::size_t i = 0; i < shape.key.size(); ++i)
-        parts.push_back(reader.text(shape.key_first + i));
-    return join(parts, ",");
-}
-
 std::uint64_t stream(RowReader &reader, const Shape &shape, const RowSink &sink) {
     std::string key, image;
     std::uint64_t rows = 0;
@@ -54,7 +46,7 @@ std::uint64_t stream(RowReader &reader, const Shape &shape, const RowSink &sink)
         image.clear();
         auto bad = reader.encode(key, shape.key_first, shape.key.size());
         if (bad)
-            key = readable_key(reader, shape);
+            key = readable_key(reader, shape.key_first, shape.key.size());
         else if (shape.image_fields > 0)
             bad = reader.encode_image(image, shape.image_fields);
         sink(key, image, bad ? &*bad : nullptr);
