@@ -7,7 +7,7 @@ def reconcile(scene, *tables, **options):
     given = "".join(f", {name} => %({name})s" for name in options)
     rows = scene.sql(f"""SELECT "table", key::text, kind, columns FROM tandem.reconcile(%(tables)s{given})""",
                      {"tables": [f"shop.{t}" for t in tables] if tables else ["shop.%"], **options})
-    return {(table.removeprefix("shop."), key_text(json.loads(key))): (kind, columns) for table, key, kind, columns in rows}
+    return {(table.removeprefix("shop."), key_text(json.loads(key, parse_float=str))): (kind, columns) for table, key, kind, columns in rows}
 
 
 def key_text(key):

@@ -75,7 +75,7 @@ class Mutator:
         with self.old.cursor() as cursor:
             cursor.execute("SET SESSION time_zone = '+00:00', sql_mode = ''")
         self.outbox = dict(scene.sql("SELECT name, outbox FROM tandem.source_table"))
-        self.key, self.types, self.old_types = {}, {}, {}
+        self.key, self.types, self.old_types, self.json = {}, {}, {}, set()
         for name in names:
             self.cursor.execute("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
                                 " AND NOT attisdropped ORDER BY attnum", (quoted(name),))
@@ -87,6 +87,8 @@ class Mutator:
                 cursor.execute("SELECT column_name, data_type, column_type FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
                                (scene.old_database, name))
                 self.old_types[name] = {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
+                if "j" in self.old_types[name]:
+                    self.json.add(name)
                 cursor.execute(f"CREATE TABLE IF NOT EXISTS `{scene.metadata}`.`copy_of_{name}` AS SELECT * FROM `{name}`")
             self.old.commit()
 
@@ -213,6 +215,8 @@ class Mutator:
         cursor.execute(f"SELECT `{column}` IS NULL, CHAR_LENGTH(`{column}`) FROM `{name}` WHERE {where}")
         is_null, length = cursor.fetchone()
         expression = self.old_value(f"`{column}`", data_type, column_type, is_null, length or 0)
+        if name in self.json and column == "j":  # MariaDB checks that it stays JSON
+            expression = "'[]'" if is_null else f"CONCAT(`{column}`, ' ')"
         assert cursor.execute(f"UPDATE `{name}` SET `{column}` = {expression} WHERE {where}") == 1, (name, key, column, expression)
         return "different", [column]
 
