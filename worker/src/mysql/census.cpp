@@ -66,6 +66,16 @@ std::string literal(const KeyColumn &column, const std::string &text) {
     return quote_text(text);
 }
 
+// (columns) <= (values) in index order, written like after_condition so that the index serves it.
+std::string up_to_condition(const std::vector<std::string> &columns, const std::vector<std::string> &values) {
+    std::string condition;
+    for (std::size_t i = columns.size(); i-- > 0;)
+        condition = condition.empty()
+                        ? columns[i] + " <= " + values[i]
+                        : columns[i] + " < " + values[i] + " OR (" + columns[i] + " = " + values[i] + " AND (" + condition + "))";
+    return columns.size() == 1 ? condition : columns[0] + " <= " + values[0] + " AND (" + condition + ")";
+}
+
 // Samples are shown to people and travel as JSON in UTF-8: what is neither is shown as hexadecimal.
 std::string printable(const std::string &text) {
     const bool plain =

@@ -36,7 +36,7 @@ struct ChunkSession::Impl {
     core::SourceConnection connection;
     Client client;
     std::map<int, std::string> key_index;
-    bool history_in_status = true;
+    LoadReader load;
 
     explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {}
 
@@ -62,11 +62,6 @@ struct ChunkSession::Impl {
         while (reader.next()) {
         }
         return bound;
-    }
-
-    std::string named_value(const std::string &sql, std::size_t value = 1) {
-        const auto row = client.one_row(sql, "reading the load of the old side");
-        return row.size() > value ? row[value] : std::string();
     }
 };
 
@@ -149,38 +144,6 @@ void ChunkSession::read_range(const core::TableConfig &table, const KeyBound &lo
     }
 }
 
-OldSideLoad ChunkSession::load() {
-    OldSideLoad load;
-    const auto attempt = [&](const char *what, const auto &read) {
-        try {
-            read();
-        } catch (const core::SessionLost &) {
-            throw;
-        } catch (const core::Error &error) {
-            load.unreadable += (load.unreadable.empty() ? "" : "; ") + std::string(what) + ": " + error.what();
-        }
-    };
-    attempt("threads running", [&] {
-        const std::string value = impl_->named_value("SHOW GLOBAL STATUS LIKE 'Threads_running'");
-        if (!value.empty())
-            load.threads_running = static_cast<double>(number_of(value));
-    });
-    attempt("history list length", [&] {
-        if (impl_->history_in_status) {
-            const std::string value = impl_->named_value("SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'");
-            impl_->history_in_status = !value.empty();
-            if (!value.empty())
-                load.history_list = number_of(value);
-        }
-        if (!impl_->history_in_status) {
-            const std::string value =
-                impl_->named_value("SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'", 0);
-            if (!value.empty())
-                load.history_list = number_of(value);
-        }
-    });
-    attempt("replica lag", [&] { load.replica_lag_s = impl_->client.replica_lag(); });
-    return load;
-}
+OldSideLoad ChunkSession::load() { return impl_->load.read(impl_->client); }
 
 } // namespace tandem::mysql

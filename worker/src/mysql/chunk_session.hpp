@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/types.hpp"
+#include "mysql/old_load.hpp"
 #include "mysql/source_session.hpp"
 
 #include <memory>
@@ -23,13 +24,6 @@ struct TableSize {
 struct PlannedBounds {
     std::vector<std::vector<std::string>> bounds; // last keys of chunks, in order
     bool last = false;                            // behind them is less than one chunk
-};
-
-struct OldSideLoad {
-    double threads_running = -1; // -1: cannot be read
-    std::int64_t history_list = -1;
-    double replica_lag_s = -1; // not a replica: 0
-    std::string unreadable;    // what could not be read, and why
 };
 
 class ChunkSession {

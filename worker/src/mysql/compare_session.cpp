@@ -60,6 +60,7 @@ struct CompareSession::Impl {
     core::SourceConnection connection;
     Client client;
     std::map<int, std::string> index; // by table id
+    LoadReader load;
 
     explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {
         // What waits for us must not wait long, and what we wait for is not worth it (a table locked by DDL).
@@ -188,6 +189,8 @@ bool CompareSession::has_removing_events(const core::TableConfig &table) {
         return false; // not captured: its cascades are not on any way
     }
 }
+
+OldSideLoad CompareSession::load() { return impl_->load.read(impl_->client); }
 
 void CompareSession::interrupt() { (void)::shutdown(mysql_get_socket(impl_->client.handle()), SHUT_RDWR); }
 

@@ -5,6 +5,7 @@
 
 #include "core/types.hpp"
 #include "mysql/key_range.hpp"
+#include "mysql/old_load.hpp"
 #include "mysql/source_session.hpp"
 
 #include <functional>
@@ -43,6 +44,8 @@ class CompareSession {
     void read_events(const core::TableConfig &table, const KeyInterval &interval, const KeySink &sink);
     // Is there an event that took a row, a key or a referenced value away (tandem_removes >= 1)?
     bool has_removing_events(const core::TableConfig &table);
+
+    OldSideLoad load();
 
     // Any thread: whatever waits for the server gets an error at once, and the session is lost.
     void interrupt();

@@ -1,9 +1,8 @@
 // Conditions over keys in the order of the old side's own index: intervals (low, high] and lists. Text in the form of key_text.hpp goes in,
-// SQL comes out. Pure text but for the look-up of the index.
+// SQL comes out. Pure text, tested without a server.
 #pragma once
 
 #include "core/types.hpp"
-#include "mysql/client.hpp"
 
 #include <string>
 #include <vector>
@@ -27,8 +26,5 @@ std::string interval_condition(const std::vector<core::Column> &key, const std::
 // Condition for these keys, not empty: an IN list or an OR of ANDs, which MySQL 5.6 serves from an index (it does not for a row
 // constructor). Keys with text that is no value of its column are left out; empty when none is left.
 std::string list_condition(const std::vector<core::Column> &key, const std::vector<std::string> &names, const std::vector<KeyText> &keys);
-
-// " FORCE INDEX (`…`)" for the unique index that the key's columns form, or empty. Without it the optimizer may choose to sort.
-std::string force_key_index(Client &client, const std::string &database, const core::TableConfig &table);
 
 } // namespace tandem::mysql

@@ -121,13 +121,4 @@ std::string after_condition(const std::vector<std::string> &columns, const std::
     return columns.size() == 1 ? condition : columns[0] + " >= " + values[0] + " AND (" + condition + ")";
 }
 
-std::string up_to_condition(const std::vector<std::string> &columns, const std::vector<std::string> &values) {
-    std::string condition;
-    for (std::size_t i = columns.size(); i-- > 0;)
-        condition = condition.empty()
-                        ? columns[i] + " <= " + values[i]
-                        : columns[i] + " < " + values[i] + " OR (" + columns[i] + " = " + values[i] + " AND (" + condition + "))";
-    return columns.size() == 1 ? condition : columns[0] + " <= " + values[0] + " AND (" + condition + ")";
-}
-
 } // namespace tandem::mysql

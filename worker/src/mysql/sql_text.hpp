@@ -34,6 +34,5 @@ std::vector<std::vector<core::IdSet::Run>> slices(const core::IdSet &ids, std::u
 // (columns) > (values) in index order, OR-expanded: MySQL 5.6 does not use an index for a row comparison. The redundant first
 // condition gives the optimizer one plain range on the leading column.
 std::string after_condition(const std::vector<std::string> &columns, const std::vector<std::string> &values);
-std::string up_to_condition(const std::vector<std::string> &columns, const std::vector<std::string> &values); // (columns) <= (values)
 
 } // namespace tandem::mysql

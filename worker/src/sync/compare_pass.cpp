@@ -207,6 +207,12 @@ bool ComparePass::report(const Verdict &verdict, const json &cursor, std::size_t
     chunk["chunks"] = rechecks > 0 ? 0 : 1;
     chunk["rechecks"] = rechecks;
     chunk["ms"] = verdict.old_us / 1000;
+    if (stalled_.count() > 0) {
+        chunk["stalled_ms"] = stalled_.count();
+        chunk["stall_reason"] = stall_reason_;
+    }
+    stalled_ = {};
+    stall_reason_.clear();
     const json reply = sides_.runs.report_chunk(pass_.run_id, chunk, verdict.confirmed);
     if (reply.value("continue", true))
         return true;

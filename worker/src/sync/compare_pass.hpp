@@ -29,6 +29,12 @@ class ComparePass {
     Step step();
     void give_up(const std::string &state, const std::string &error); // cancelled, failed
 
+    // Told with the next chunk: for how long nothing was read, and why.
+    void stalled(Millis time, const std::string &reason) {
+        stalled_ += time;
+        stall_reason_ = reason;
+    }
+
     std::int64_t run_id() const { return pass_.run_id; }
     int table_id() const { return comparer_->table().table_id; }
     const nlohmann::json &summary() const { return summary_; }
@@ -79,7 +85,8 @@ class ComparePass {
     std::int64_t rows_ = 0, confirmed_ = 0;
     std::int64_t step_rows_ = 0;
     std::chrono::microseconds step_time_{0};
-    Millis pause_{0};
+    Millis pause_{0}, stalled_{0};
+    std::string stall_reason_;
     nlohmann::json summary_;
 };
 

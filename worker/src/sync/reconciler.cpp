@@ -27,7 +27,7 @@ std::string any_secret() {
 
 std::chrono::microseconds micros(Clock::duration time) { return std::chrono::duration_cast<std::chrono::microseconds>(time); }
 
-ComparePace pace_of(const json &table) {
+ComparePace asked_pace(const json &table) {
     ComparePace pace;
     if (const auto share = table.find("share"); share != table.end() && share->is_number())
         pace.share = share->get<double>();
@@ -129,8 +129,30 @@ void Reconciler::failed(int table_id, ComparePass *pass, const Error &error) {
     }
 }
 
+// The limits are those of the backfill (tandem.backfill_max_…): what is too much for the application does not depend on who asks.
+void Reconciler::look_at_load() {
+    mysql::OldSideLoad load = sessions_->old.load();
+    if (load.threads_running >= 0) {
+        const double seen = std::max(load.threads_running - 1, 0.0); // without this look
+        running_ = running_ < 0 ? seen : running_ * 0.5 + seen * 0.5;
+        load.threads_running = running_;
+    }
+    const bool waited = pressure_.waits;
+    pressure_ = pace_of(load, sessions_->api.reload_settings());
+    if (pressure_.waits != waited)
+        log::info(pressure_.waits ? "reconciliation waits for the old side" : "reconciliation goes on", {{"source", source_.name}, {"load", pressure_.reason}});
+}
+
 void Reconciler::refresh() {
+    const auto since = std::chrono::duration_cast<Millis>(Clock::now() - refreshed_);
+    if (pressure_.waits && refreshed_ != Clock::time_point{}) {
+        for (auto &[table_id, scan] : scans_)
+            scan.pass->stalled(since, pressure_.reason);
+        for (auto &[run_id, scan] : runs_)
+            scan.pass->stalled(since, pressure_.reason);
+    }
     refreshed_ = Clock::now();
+    look_at_load();
     work_ = sessions_->runs.work(source_.source_id);
     if (tables_.empty() || (scans_.empty() && runs_.empty()))
         tables_ = sessions_->api.tables(source_.source_id);
@@ -146,7 +168,7 @@ void Reconciler::refresh() {
     // Paused, or not to be scanned any more: nothing is held, the pass stays open and goes on later.
     std::erase_if(scans_, [&](const auto &entry) { return !table_work(entry.first).value("continuous", false); });
     for (auto &[table_id, scan] : scans_) {
-        const ComparePace pace = pace_of(table_work(table_id));
+        const ComparePace pace = asked_pace(table_work(table_id));
         if (pace.share != scan.pace.share || pace.rows_per_second != scan.pace.rows_per_second)
             scan.due = std::min(scan.due, Clock::now()); // do not wait out a pause of the old pace
         scan.pace = pace;
@@ -196,7 +218,7 @@ void Reconciler::start_runs() {
         options["run_id"] = run_id;
         try {
             Scan scan;
-            scan.pace = pace_of(options);
+            scan.pace = asked_pace(options);
             scan.pass = std::make_unique<ComparePass>(sessions_->sides(), *table, cascade_ancestors(*table, tables_), options);
             runs_.emplace(run_id, std::move(scan));
         } catch (const Error &error) {
@@ -218,7 +240,7 @@ void Reconciler::start_scan() {
             continue;
         try {
             Scan scan;
-            scan.pace = pace_of(one);
+            scan.pace = asked_pace(one);
             scan.pass =
                 std::make_unique<ComparePass>(sessions_->sides(), *table, cascade_ancestors(*table, tables_), json{{"kind", "continuous"}});
             scans_.emplace(table_id, std::move(scan));
@@ -230,6 +252,8 @@ void Reconciler::start_scan() {
 }
 
 bool Reconciler::round() {
+    if (pressure_.waits)
+        return false;
     bool worked = verify();
     worked = recheck() || worked;
     const auto go_on = [&](auto &scans) {
@@ -263,7 +287,9 @@ bool Reconciler::step(Scan &scan) {
     case ComparePass::Step::worked:
         break;
     }
-    scan.due = Clock::now() + pause_after_chunk(scan.pace, scan.pass->rows_of_step(), scan.pass->time_of_step());
+    ComparePace pace = scan.pace;
+    pace.share *= pressure_.share;
+    scan.due = Clock::now() + pause_after_chunk(pace, scan.pass->rows_of_step(), scan.pass->time_of_step());
     return true;
 }
 

@@ -15,6 +15,7 @@
 #include "sync/compare_sessions.hpp"
 #include "sync/lease.hpp"
 #include "sync/stop.hpp"
+#include "sync/throttle.hpp"
 
 #include <map>
 #include <memory>
@@ -55,6 +56,7 @@ class Reconciler {
     void connect();
     void forget();
     void refresh();
+    void look_at_load();
     void cancel();
     void start_runs();
     void start_scan();
@@ -86,6 +88,8 @@ class Reconciler {
     std::map<std::int64_t, Clock::time_point> cancelling_; // runs that others have in hand, since when they shall end
     std::vector<nlohmann::json> rechecks_;
     Clock::time_point refreshed_{}, verify_due_{}, recheck_due_{};
+    Pace pressure_;       // what the old side's load leaves us
+    double running_ = -1; // threads, smoothed: one sample says little
     std::thread thread_;
 };
 
