@@ -87,7 +87,10 @@ TEST(RowDigest, BytesAsTheProtocolSays) {
     (void)enc::integer(row.fields(), -2);
     (void)enc::text(row.fields(), "é");
     enc::null(row.fields());
-    const std::string bytes("\x01\x08\0\0\0\xff\xff\xff\xff\xff\xff\xff\xfe" "\x05\x02\0\0\0\xc3\xa9" "\0", 13 + 7 + 1);
+    const std::string bytes("\x01\x08\0\0\0\xff\xff\xff\xff\xff\xff\xff\xfe"
+                            "\x05\x02\0\0\0\xc3\xa9"
+                            "\0",
+                            13 + 7 + 1);
     EXPECT_EQ(row.hash(), of_bytes(bytes));
 }
 
@@ -105,8 +108,10 @@ TEST(RowDigest, NumericsAreComparedWithoutDisplayScale) {
     EXPECT_NE(numeric("10000", 0), numeric("1", 0));
     EXPECT_NE(numeric("0.0001", 4), numeric("1", 0));
     EXPECT_NE(numeric("1.1", 1), numeric("-1.1", 1));
-    for (const std::int64_t value : {std::int64_t{0}, std::int64_t{1}, std::int64_t{-1}, std::int64_t{10000}, std::int64_t{-123456789012}, INT64_MAX, INT64_MIN})
-        EXPECT_EQ(numeric(std::to_string(value), 0), integer("bigint", "numeric", [&](std::string &out) { (void)enc::bigint(out, value); })) << value;
+    for (const std::int64_t value :
+         {std::int64_t{0}, std::int64_t{1}, std::int64_t{-1}, std::int64_t{10000}, std::int64_t{-123456789012}, INT64_MAX, INT64_MIN})
+        EXPECT_EQ(numeric(std::to_string(value), 0), integer("bigint", "numeric", [&](std::string &out) { (void)enc::bigint(out, value); }))
+            << value;
 }
 
 TEST(RowDigest, NothingRunsTogether) {
@@ -202,6 +207,9 @@ TEST(RowDigest, OriginalsInTheSidecarCount) {
     const Hash128 kept = digest.of_image(key, image(R"([{"column":"d","rule":"zero date","policy":"sidecar","bytes":"3030"}])"));
     EXPECT_NE(none, kept);
     Hash128 wanted = none;
-    wanted += of_bytes(std::string("\x11\x07\0\0\0", 5) + key + std::string("\1\0\0\0d\x09\0\0\0zero date\2\0\0\0" "00", 5 + 13 + 6));
+    wanted += of_bytes(std::string("\x11\x07\0\0\0", 5) + key +
+                       std::string("\1\0\0\0d\x09\0\0\0zero date\2\0\0\0"
+                                   "00",
+                                   5 + 13 + 6));
     EXPECT_EQ(kept, wanted);
 }

@@ -124,8 +124,8 @@ TEST(AppliedKeys, BoundedDistinctAndCounted) {
 }
 
 TEST(CascadeAncestors, OverAnyNumberOfSteps) {
-    const std::vector<core::TableConfig> all{table_with_parents(1, "a", {}), table_with_parents(2, "b", {"a"}), table_with_parents(3, "c", {"b", "gone"}),
-                                             table_with_parents(4, "tree", {"tree"})};
+    const std::vector<core::TableConfig> all{table_with_parents(1, "a", {}), table_with_parents(2, "b", {"a"}),
+                                             table_with_parents(3, "c", {"b", "gone"}), table_with_parents(4, "tree", {"tree"})};
     const auto ids = [&](int of) {
         std::vector<int> found;
         for (const core::TableConfig &table : cascade_ancestors(all[static_cast<std::size_t>(of - 1)], all))

@@ -48,11 +48,21 @@ struct ClassName {
     Kind kind; // image type that it takes as it is; others are handled by name
 };
 constexpr ClassName classes[] = {
-    {"int", 1, Kind::bigint},        {"numeric", 2, Kind::numeric},     {"float4", 3, Kind::real},
-    {"float8", 4, Kind::double_precision}, {"text", 5, Kind::text},     {"bytea", 6, Kind::bytea},
-    {"date", 7, Kind::date},         {"timestamp", 8, Kind::timestamp}, {"timestamptz", 9, Kind::timestamptz},
-    {"interval", 10, Kind::interval}, {"bit", 12, Kind::bit},           {"bool", 13, Kind::boolean},
-    {"uuid", 14, Kind::uuid},        {"inet", 15, Kind::inet},          {"json", 16, Kind::json},
+    {"int", 1, Kind::bigint},
+    {"numeric", 2, Kind::numeric},
+    {"float4", 3, Kind::real},
+    {"float8", 4, Kind::double_precision},
+    {"text", 5, Kind::text},
+    {"bytea", 6, Kind::bytea},
+    {"date", 7, Kind::date},
+    {"timestamp", 8, Kind::timestamp},
+    {"timestamptz", 9, Kind::timestamptz},
+    {"interval", 10, Kind::interval},
+    {"bit", 12, Kind::bit},
+    {"bool", 13, Kind::boolean},
+    {"uuid", 14, Kind::uuid},
+    {"inet", 15, Kind::inet},
+    {"json", 16, Kind::json},
 };
 
 [[noreturn]] void bad_image() { throw Error(Side::worker, "XX001", "an image does not have the columns of its table", false); }

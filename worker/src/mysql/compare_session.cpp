@@ -122,7 +122,8 @@ std::uint64_t CompareSession::read_keys(const core::TableConfig &table, const Ke
                      "SELECT " + shape.list() + impl_->from(table) + interval_condition(shape.key, names, interval) + " ORDER BY " +
                          join(names, ", ") + " LIMIT " + std::to_string(limit),
                      shape.columns, "reading keys of table \"" + table.name + "\"");
-    return stream(reader, shape, [&](std::string_view key, std::string_view, const core::Untranslatable *bad) { sink(key, bad != nullptr); });
+    return stream(reader, shape,
+                  [&](std::string_view key, std::string_view, const core::Untranslatable *bad) { sink(key, bad != nullptr); });
 }
 
 std::uint64_t CompareSession::read_interval(const core::TableConfig &table, const KeyInterval &interval, const RowSink &sink) {
@@ -175,7 +176,8 @@ void CompareSession::read_events(const core::TableConfig &table, const KeyInterv
                      "SELECT " + select_list(shape.columns, names) + " FROM " + impl_->outbox(table) +
                          interval_condition(shape.key, names, interval),
                      shape.columns, "reading events of table \"" + table.name + "\"");
-    (void)stream(reader, shape, [&](std::string_view key, std::string_view, const core::Untranslatable *bad) { sink(key, bad != nullptr); });
+    (void)stream(reader, shape,
+                 [&](std::string_view key, std::string_view, const core::Untranslatable *bad) { sink(key, bad != nullptr); });
 }
 
 bool CompareSession::has_removing_events(const core::TableConfig &table) {

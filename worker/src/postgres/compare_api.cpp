@@ -143,10 +143,11 @@ std::vector<json> NewSide::differences(int table_id, const std::vector<std::stri
     std::vector<json> found;
     for (std::size_t first = 0; first < keys.size();) {
         const std::size_t count = fitting(images, first);
-        const Result result = session_.query(
-            "SELECT jsonb_build_object('key', encode(d.key, 'hex'), 'kind', d.kind, 'columns', d.columns, 'old', d.old, 'new', d.new, 'cause', d.cause)"
-            " FROM tandem.row_differences($1, $2, $3) AS d",
-            {std::to_string(table_id), bytea_array(keys.data() + first, count), bytea_array(images.data() + first, count)});
+        const Result result =
+            session_.query("SELECT jsonb_build_object('key', encode(d.key, 'hex'), 'kind', d.kind, 'columns', d.columns, 'old', d.old, "
+                           "'new', d.new, 'cause', d.cause)"
+                           " FROM tandem.row_differences($1, $2, $3) AS d",
+                           {std::to_string(table_id), bytea_array(keys.data() + first, count), bytea_array(images.data() + first, count)});
         for (int row = 0; row < result.rows(); ++row)
             found.push_back(json::parse(result.text(row, 0)));
         first += count;

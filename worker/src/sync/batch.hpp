@@ -19,7 +19,7 @@ constexpr int flag_removes = 1, flag_removes_found = 2, flag_backfill = 4;
 struct BatchPart {
     int table_id = 0;
     core::IdSet ids;
-    bool removes = false; // some event of it took a row, a key or a referenced value away: children may have to be looked up
+    bool removes = false;          // some event of it took a row, a key or a referenced value away: children may have to be looked up
     std::vector<std::string> keys; // to be verified once they are applied; empty when the table is not
 };
 

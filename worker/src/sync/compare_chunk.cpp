@@ -12,11 +12,11 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t images_at_once = 2000, image_bytes_at_once = 4U << 20; // of rows that PostgreSQL must evaluate
-constexpr std::size_t rows_of_part = 2000;       // a chunk that differs is narrowed down to parts of so many rows
-constexpr std::size_t most_described = 10000;    // divergences of a chunk that are told with their columns
-constexpr std::size_t few_rows = 20000;          // so many keys can be asked for one by one
+constexpr std::size_t rows_of_part = 2000;    // a chunk that differs is narrowed down to parts of so many rows
+constexpr std::size_t most_described = 10000; // divergences of a chunk that are told with their columns
+constexpr std::size_t few_rows = 20000;       // so many keys can be asked for one by one
 
-constexpr std::size_t deepest_cascade = 15;      // MySQL goes no further
+constexpr std::size_t deepest_cascade = 15; // MySQL goes no further
 
 // A table that is its own ancestor may be reached over as many steps as MySQL allows.
 std::size_t steps_to(const core::TableConfig &table, const std::vector<core::TableConfig> &ancestors) {
@@ -46,9 +46,11 @@ KeySet set_of(const std::vector<postgres::KeyHash> &rows) {
 } // namespace
 
 ChunkComparer::ChunkComparer(Sides sides, core::TableConfig table, std::vector<core::TableConfig> ancestors, std::string secret)
-    : sides_(std::move(sides)), table_(std::move(table)), ancestors_(std::move(ancestors)), cascade_steps_(steps_to(table_, ancestors_)), secret_(std::move(secret)) {
+    : sides_(std::move(sides)), table_(std::move(table)), ancestors_(std::move(ancestors)), cascade_steps_(steps_to(table_, ancestors_)),
+      secret_(std::move(secret)) {
     if (table_.digest.mode == core::DigestPlan::Mode::none)
-        throw core::Error(core::Side::new_side, "55000", "table \"" + table_.name + "\" cannot be compared: " + table_.digest.reason, false);
+        throw core::Error(core::Side::new_side, "55000", "table \"" + table_.name + "\" cannot be compared: " + table_.digest.reason,
+                          false);
     if (table_.digest.mode == core::DigestPlan::Mode::fast)
         digest_ = std::make_unique<core::RowDigest>(table_.digest, table_.columns, secret_);
     for (const core::Column &column : core::key_columns_of(table_))
@@ -229,7 +231,8 @@ Verdict ChunkComparer::backward(mysql::KeyText &after, std::size_t limit, bool &
     for (const postgres::NextKey &key : next)
         keys.push_back(key.key);
     KeySet there;
-    sides_.old.read_list(table_, keys, false, [&](std::string_view key, std::string_view, const core::Untranslatable *) { there.emplace(key); });
+    sides_.old.read_list(table_, keys, false,
+                         [&](std::string_view key, std::string_view, const core::Untranslatable *) { there.emplace(key); });
     verdict.old_us = us_since(started);
     verdict.new_rows = 0; // counted on the way forward
     std::vector<Suspect> suspects;
@@ -354,7 +357,8 @@ void ChunkComparer::judge(const mysql::KeyInterval &interval, std::vector<Suspec
     }
     const bool cascade = !suspects.empty() && cascade_under_way();
     failpoint("reconcile:before_snapshot_t");
-    const auto later = suspects.empty() ? std::map<std::string, std::string>{} : sides_.runs.in_flight(table_.table_id, p_, keys_of(suspects));
+    const auto later =
+        suspects.empty() ? std::map<std::string, std::string>{} : sides_.runs.in_flight(table_.table_id, p_, keys_of(suspects));
     verdict.discarded = !sides_.runs.verdict_stands(table_.table_id, p_);
     std::erase_if(suspects, [&](const Suspect &suspect) {
         if (const auto found = later.find(suspect.key); found != later.end())
@@ -366,8 +370,8 @@ void ChunkComparer::judge(const mysql::KeyInterval &interval, std::vector<Suspec
         return false;
     });
     if (!suspects.empty() && !verdict.discarded && sides_.shape_now(table_.table_id) != table_.shape)
-        throw core::Error(core::Side::new_side, "55000", "table \"" + table_.name + "\" or its target has changed while it was compared", true,
-                          "Compare it again.");
+        throw core::Error(core::Side::new_side, "55000", "table \"" + table_.name + "\" or its target has changed while it was compared",
+                          true, "Compare it again.");
 }
 
 // Equal rows that wait somewhere may be other rows in a moment: they do not count.

@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t most_pending = 200000;     // kept here; those beyond are in tandem.reconcile_pending alone
+constexpr std::size_t most_pending = 200000; // kept here; those beyond are in tandem.reconcile_pending alone
 constexpr std::size_t keys_of_recheck = 2000;
 constexpr int most_discarded = 30;
 constexpr Millis not_now{2000};
@@ -51,8 +51,8 @@ json chunk_report(const Verdict &verdict) {
         in_flight.push_back({{"key", postgres::hex_of(key)}, {"reason", reason}});
     for (const std::string &key : verdict.equal)
         equal.push_back(postgres::hex_of(key));
-    return {{"rows", verdict.old_rows},       {"new_rows", verdict.new_rows},     {"verified", verdict.verified},
-            {"in_flight", std::move(in_flight)}, {"equal", std::move(equal)},     {"old_ms", verdict.old_us / 1000}};
+    return {{"rows", verdict.old_rows},          {"new_rows", verdict.new_rows}, {"verified", verdict.verified},
+            {"in_flight", std::move(in_flight)}, {"equal", std::move(equal)},    {"old_ms", verdict.old_us / 1000}};
 }
 
 ComparePass::ComparePass(Sides sides, const core::TableConfig &table, std::vector<core::TableConfig> ancestors, const json &options)

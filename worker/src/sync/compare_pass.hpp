@@ -22,9 +22,9 @@ class ComparePass {
 
     enum class Step {
         worked,
-        waits,     // nothing can be done before `pause()`: the table cannot be compared now, or keys are in flight
-        done,      // everything was read; summary() is set
-        cancelled  // so says the extension
+        waits,    // nothing can be done before `pause()`: the table cannot be compared now, or keys are in flight
+        done,     // everything was read; summary() is set
+        cancelled // so says the extension
     };
     Step step();
     void give_up(const std::string &state, const std::string &error); // cancelled, failed
@@ -38,7 +38,7 @@ class ComparePass {
     std::int64_t run_id() const { return pass_.run_id; }
     int table_id() const { return comparer_->table().table_id; }
     const nlohmann::json &summary() const { return summary_; }
-    Millis pause() const { return pause_; }                              // after Step::waits
+    Millis pause() const { return pause_; } // after Step::waits
     std::int64_t rows_of_step() const { return step_rows_; }
     std::chrono::microseconds time_of_step() const { return step_time_; } // after Step::worked
     std::int64_t rows() const { return rows_; }

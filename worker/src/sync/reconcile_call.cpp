@@ -84,8 +84,9 @@ void reconcile_for_call(postgres::WorkerApi &api, const std::string &conninfo, c
             if (step == ComparePass::Step::waits) {
                 pause = pass.pause();
                 if (!pass.rechecking() && Clock::now() - comparable > skipped_patience)
-                    throw Error(core::Side::new_side, "55000", "table \"" + pass.table() + "\" cannot be compared now", true,
-                                "Rows are compared when the table is in sync: running, and its backfill done. See tandem.pg_stat_tandem_tables.");
+                    throw Error(
+                        core::Side::new_side, "55000", "table \"" + pass.table() + "\" cannot be compared now", true,
+                        "Rows are compared when the table is in sync: running, and its backfill done. See tandem.pg_stat_tandem_tables.");
             } else {
                 comparable = Clock::now();
                 pause = pause_after_chunk(pace, pass.rows_of_step(), pass.time_of_step());

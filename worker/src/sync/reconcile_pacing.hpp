@@ -55,8 +55,8 @@ class IntegerSpan {
 };
 
 struct ComparePace {
-    double share = 1;             // of the time that may be work
-    double rows_per_second = 0;   // 0: no limit
+    double share = 1;           // of the time that may be work
+    double rows_per_second = 0; // 0: no limit
 };
 
 inline std::chrono::microseconds pause_after_chunk(const ComparePace &pace, std::int64_t rows, std::chrono::microseconds worked) {

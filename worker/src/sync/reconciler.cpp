@@ -56,7 +56,8 @@ Reconciler::~Reconciler() {
 }
 
 void Reconciler::connect() {
-    auto sessions = std::make_unique<CompareSessions>(conninfo_, holder_, source_, "reconcile " + source_.name, [this] { return stopping(); });
+    auto sessions =
+        std::make_unique<CompareSessions>(conninfo_, holder_, source_, "reconcile " + source_.name, [this] { return stopping(); });
     const std::lock_guard lock(mutex_);
     sessions_ = std::move(sessions);
 }
@@ -140,7 +141,8 @@ void Reconciler::look_at_load() {
     const bool waited = pressure_.waits;
     pressure_ = pace_of(load, sessions_->api.reload_settings());
     if (pressure_.waits != waited)
-        log::info(pressure_.waits ? "reconciliation waits for the old side" : "reconciliation goes on", {{"source", source_.name}, {"load", pressure_.reason}});
+        log::info(pressure_.waits ? "reconciliation waits for the old side" : "reconciliation goes on",
+                  {{"source", source_.name}, {"load", pressure_.reason}});
 }
 
 void Reconciler::refresh() {
@@ -318,7 +320,8 @@ bool Reconciler::verify() {
                 std::erase_if(verdict.in_flight, [](const auto &one) { return !stays(one.second); });
                 json chunk = chunk_report(verdict);
                 chunk["chunks"] = 1;
-                chunk["covered"] = taken.covered * static_cast<std::int64_t>(verdict.equal.size()) / static_cast<std::int64_t>(taken.keys.size());
+                chunk["covered"] =
+                    taken.covered * static_cast<std::int64_t>(verdict.equal.size()) / static_cast<std::int64_t>(taken.keys.size());
                 chunk["ms"] = micros(Clock::now() - started).count() / 1000;
                 if (!sessions_->runs.report_chunk(verifier.run_id, chunk, verdict.confirmed).value("continue", true)) {
                     sessions_->runs.end_pass(verifier.run_id, "cancelled", "");

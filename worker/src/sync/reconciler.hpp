@@ -81,10 +81,10 @@ class Reconciler {
     // Of the thread alone.
     std::vector<core::TableConfig> tables_;
     nlohmann::json work_;
-    std::map<int, Scan> scans_;                  // by table: tier 2
-    std::map<std::int64_t, Scan> runs_;          // by run
-    std::map<int, Verifier> verifiers_;          // by table
-    std::map<int, Clock::time_point> put_off_;   // tables that failed, until when
+    std::map<int, Scan> scans_;                            // by table: tier 2
+    std::map<std::int64_t, Scan> runs_;                    // by run
+    std::map<int, Verifier> verifiers_;                    // by table
+    std::map<int, Clock::time_point> put_off_;             // tables that failed, until when
     std::map<std::int64_t, Clock::time_point> cancelling_; // runs that others have in hand, since when they shall end
     std::vector<nlohmann::json> rechecks_;
     Clock::time_point refreshed_{}, verify_due_{}, recheck_due_{};
