@@ -377,20 +377,4 @@ std::string RowReader::text(std::size_t field) const {
     return std::string(bytes_of(slot));
 }
 
-std::string readable_key(const RowReader &reader, std::size_t first, std::size_t count) {
-    std::string key;
-    for (std::size_t i = 0; i < count; ++i) {
-        if (i > 0)
-            key += ',';
-        for (const char c : reader.text(first + i)) {
-            if (c == '\0' && key.empty())
-                key += '\\';
-            if (count > 1 && (c == ',' || c == '\\'))
-                key += '\\';
-            key += c;
-        }
-    }
-    return key;
-}
-
 } // namespace tandem::mysql
