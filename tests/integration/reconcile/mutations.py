@@ -156,7 +156,7 @@ class Mutator:
         if base == "uuid":
             return f"'{'0' * 7}5-0000-0000-0000-{'0' * 12}'::uuid" if text is None else f"overlay({q}::text PLACING CASE substr({q}::text, 36, 1) WHEN '0' THEN '1' ELSE '0' END FROM 36)::uuid"
         if base == "inet":
-            return "'1.2.3.4'::inet" if text is None else f"CASE WHEN {q} > '128.0.0.0' THEN {q} - 1 ELSE {q} + 1 END"
+            return "'1.2.3.4'::inet" if text is None else f"CASE WHEN host({q}) IN ('::', '0.0.0.0') THEN {q} + 1 ELSE {q} - 1 END"
         if text is None:
             return self.random.choice(("''", "'NULL'", "' '"))
         choices = [f"{q} || ' '", f"{q} || 'x'"]
