@@ -41,6 +41,9 @@ class Hostile(Load):
                     self._statement(c, r)
                 except pymysql.err.IntegrityError:
                     pass  # a constraint of the old side: the statement did nothing
+                except pymysql.err.OperationalError as error:
+                    if error.args[0] not in (1761, 1762):  # the same, met by a cascade
+                        raise
             if r.random() < 0.03:
                 threading.Event().wait(r.uniform(0.2, 1.5))  # a long transaction
             if r.random() < 0.1:
