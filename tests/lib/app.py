@@ -76,7 +76,7 @@ class Load:
             except (pymysql.err.OperationalError, pymysql.err.InterfaceError, pymysql.err.InternalError) as error:
                 if error.args and error.args[0] not in PASSING:
                     self.failures.append(error)
-                    return
+                    break
                 if connection is not None:
                     try:
                         connection.close()
@@ -86,11 +86,15 @@ class Load:
                 self._stop.wait(0.05)
             except Exception as error:  # an error of the application: the test must fail
                 self.failures.append(error)
-                return
+                break
             if self.pause:
                 self._stop.wait(self.pause)
+        # After an error as well: an open transaction would hold the database against its removal.
         if connection is not None:
-            connection.close()
+            try:
+                connection.close()
+            except pymysql.err.Error:
+                pass
 
     def _transaction(self, connection, generator, number):
         with connection.cursor() as cursor:
