@@ -21,7 +21,7 @@ INSERT INTO orgs VALUES (1, 'x');
 SET session_replication_role = replica; -- as apply writes
 INSERT INTO users (email, first, last, org_id) VALUES ('a', 'b', 'c', 7);
 RESET session_replication_role;
-SELECT * FROM tandem.validate_foreign_keys();
+SELECT * FROM tandem.validate_foreign_keys(timeout => '0');
 UPDATE users SET org_id = 1;
 SELECT * FROM tandem.validate_foreign_keys('shop.users');
 SELECT * FROM tandem.validate_foreign_keys();

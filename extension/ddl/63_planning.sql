@@ -85,34 +85,41 @@ $$;
 COMMENT ON FUNCTION tandem._create_foreign_keys(tandem.source, integer[]) IS
   'creates, NOT VALID, the foreign keys in which new tables are child or parent; only on targets that pg_tandem created';
 
-CREATE FUNCTION tandem.validate_foreign_keys("table" text DEFAULT NULL)
+CREATE FUNCTION tandem.validate_foreign_keys("table" text DEFAULT NULL, timeout interval DEFAULT '15 s')
 RETURNS TABLE (target regclass, constraint_name name, valid boolean, problem text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
   wanted integer := CASE WHEN validate_foreign_keys."table" IS NOT NULL THEN tandem._table_id(validate_foreign_keys."table") END;
+  patience_ends timestamptz;
 BEGIN
   FOR target, constraint_name IN
     SELECT t.target, k.conname
     FROM tandem.source_table AS t JOIN pg_constraint AS k ON k.conrelid = t.target AND k.contype = 'f' AND NOT k.convalidated
     WHERE wanted IS NULL OR t.table_id = wanted ORDER BY t.table_id, k.conname
   LOOP
-    BEGIN
-      EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', target, constraint_name);
-      valid := true;
-      problem := NULL;
-    EXCEPTION WHEN foreign_key_violation THEN
-      valid := false;
-      GET STACKED DIAGNOSTICS problem = PG_EXCEPTION_DETAIL;
-      problem := concat_ws(' ', SQLERRM, problem);
-    END;
+    -- Under live writes a child may lack its parent for a moment: a cascade of the old side arrives after the removal that began it.
+    patience_ends := clock_timestamp() + timeout;
+    LOOP
+      BEGIN
+        EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', target, constraint_name);
+        valid := true;
+        problem := NULL;
+      EXCEPTION WHEN foreign_key_violation THEN
+        valid := false;
+        GET STACKED DIAGNOSTICS problem = PG_EXCEPTION_DETAIL;
+        problem := concat_ws(' ', SQLERRM, problem);
+      END;
+      EXIT WHEN valid OR clock_timestamp() >= patience_ends;
+      PERFORM pg_sleep(0.2);
+    END LOOP;
     RETURN NEXT;
   END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.validate_foreign_keys(text) IS
-  'checks all rows against foreign keys that were created NOT VALID, of one target or all; reads the tables, lets writers go on. One row for each key that was not valid before';
+COMMENT ON FUNCTION tandem.validate_foreign_keys(text, interval) IS
+  'checks all rows against foreign keys that were created NOT VALID, of one target or all; reads the tables, lets writers go on. A row without its parent may only be ahead of a cascade that is on its way, so a key that fails is tried again for timeout. One row for each key that was not valid before';
 
 CREATE FUNCTION tandem.plan(source text, pattern text DEFAULT '%', target_schema name DEFAULT current_schema())
 RETURNS TABLE (table_name text, step text, ddl text, losses text[])

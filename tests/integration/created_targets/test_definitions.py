@@ -1,4 +1,7 @@
 """Defaults, indexes, sequences and versions of created targets, by statements written by hand. See README.md."""
+import threading
+import time
+
 import pytest
 
 from lib.process import wait_until
@@ -71,6 +74,28 @@ def test_plan_in_another_schema(scene, flavor):
     scene.check(mapping=[{"source": t, "target": f"elsewhere.{t}"} for t in ("planned", "planned_child")])
     assert all(valid for (valid,) in scene.sql("SELECT valid FROM tandem.validate_foreign_keys()"))
     assert scene.value("SELECT col_description('elsewhere.planned'::regclass, 3)") == "it's"
+
+
+def test_keys_are_validated_under_cascades(scene, flavor):
+    """A child may lack its parent for a moment, while a cascade is on its way: that is no violation. One that stays is."""
+    scene.old.script("""CREATE TABLE trunk (id INT PRIMARY KEY) ENGINE=InnoDB;
+        CREATE TABLE twig (id INT PRIMARY KEY, trunk INT, FOREIGN KEY (trunk) REFERENCES trunk (id) ON DELETE CASCADE) ENGINE=InnoDB;""", scene.old_database)
+    scene.write("INSERT INTO trunk VALUES (1)", "INSERT INTO twig VALUES (1, 1)")
+    scene.sql("SELECT tandem.add_tables('shop', 't%%')")
+    scene.start_all()
+    scene.wait_caught_up()
+    scene.sql("SET session_replication_role = replica; INSERT INTO twig VALUES (2, 2); RESET session_replication_role")
+    started = time.monotonic()
+    found = scene.sql("SELECT valid, problem FROM tandem.validate_foreign_keys('shop.twig', timeout => '0.5 s')")
+    assert not found[0][0] and "(trunk)=(2)" in found[0][1]
+    assert time.monotonic() - started < 5
+
+    arrival = threading.Timer(1, scene.sql, ["SET session_replication_role = replica; DELETE FROM twig WHERE id = 2; RESET session_replication_role"])
+    arrival.start()
+    found = scene.sql("SELECT valid, problem FROM tandem.validate_foreign_keys('shop.twig')")
+    arrival.join()
+    assert found == [(True, None)]
+    scene.check(tables=["trunk", "twig"])
 
 
 def sequence_next(scene, table):
