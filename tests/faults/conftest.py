@@ -91,11 +91,13 @@ class FaultScene(tandem.Scene):
 
 
 def make_scene(request, folder, flavor, settings=None, add=True, schema=SCHEMA):
+    """`settings` of PostgreSQL, and those of the marker `settings`."""
     number = next(_numbers)
     home = folder / f"fault{number}"
     home.mkdir()
     old = mysql.server(flavor, home).start()
-    pg = postgres.Postgres(home, settings={**SETTINGS, **(settings or {})}).start()
+    marker = request.node.get_closest_marker("settings")
+    pg = postgres.Postgres(home, settings={**SETTINGS, **(settings or {}), **(marker.args[0] if marker else {})}).start()
     scene = FaultScene(old, pg, home, "fault")
 
     def end():
@@ -116,9 +118,8 @@ def make_scene(request, folder, flavor, settings=None, add=True, schema=SCHEMA):
 
 @pytest.fixture
 def fault_scene(request, folder, flavor):
-    """In sync, with a worker; parametrise `settings` by the marker `settings`."""
-    marker = request.node.get_closest_marker("settings")
-    return make_scene(request, folder, flavor, marker and dict(marker.args[0]))
+    """In sync, with a worker."""
+    return make_scene(request, folder, flavor)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 acknowledged is lost, and what is half-done is put back or finished by the worker that starts next."""
 import os
 import threading
+import time
 
 import psycopg2
 import pytest
@@ -182,6 +183,25 @@ def test_postgres_stopped_before_the_commit(pair):
         wait_until(lambda: settled(pair), 60, 0.2, "one truth")
         side = finish(pair, clients)
     check(pair, clients, side)
+
+
+@pytest.mark.settings({"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "0", "bgwriter_delay": "10s"})
+def test_new_side_seen_before_it_is_on_disk(pair):
+    """With synchronous_commit = off the new side loses its last commits in a crash; the old side must not have got them."""
+    assert Call(pair, "cutover").end() is None
+    pair.sql("INSERT INTO ledger VALUES (1, 1, 'kept')")
+    wait_until(lambda: pair.value("SELECT count(*) FROM tandem.reverse_outbox") == 0, 30, 0.05, "the old side to follow")
+    pair.swap_worker("reverse:after_write=stop").wait_leader()
+    time.sleep(2)  # what the worker commits when it starts would flush the log for us
+    pair.sql("INSERT INTO ledger VALUES (1, 2, 'soft'); UPDATE ledger SET note = 'soft' WHERE no = 1")
+    wait_until(pair.worker.stopped, 30, 0.05, "the rows to be written to the old side")
+    assert pair.old_value("SELECT COUNT(*) FROM ledger WHERE note = 'soft'") == 2
+    pair.stop_pg_hard()
+    pair.worker.kill()
+    pair.worker.failpoint = None
+    pair.worker.start().wait_leader()
+    wait_until(lambda: pair.value("SELECT count(*) FROM tandem.reverse_outbox") == 0, 60, 0.1, "the old side to follow")
+    assert not pair.differences(["ledger", "counter"])
 
 
 def test_back_and_forth(pair):

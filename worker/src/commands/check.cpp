@@ -76,6 +76,10 @@ bool check_source(const core::SourceConnection &connection, const std::vector<co
         const json facts = session.server_facts();
         std::cout << "server: " << fact(facts, "server_version") << ", binlog_format " << fact(facts, "binlog_format") << ", read_only "
                   << fact(facts, "read_only") << ", lower_case_table_names " << fact(facts, "lower_case_table_names") << "\n"
+                  << "durability: innodb_flush_log_at_trx_commit " << fact(facts, "flush_log_at_commit")
+                  << (fact(facts, "flush_log_at_commit") == "1"
+                          ? "\n"
+                          : ", not 1: a crash may take back changes that the new side has got; reconcile after one (docs/old-side.md)\n")
                   << "TLS: mode " << connection.tls << ", cipher " << fact(facts, "tls_cipher") << "\n";
         bool fine = granted && !(facts.contains("read_only") && facts["read_only"] == true);
         fine = check_tables(session, tables) && fine;

@@ -4,6 +4,7 @@
 #include "core/error.hpp"
 #include "core/table_config.hpp"
 #include "mysql/client.hpp"
+#include "mysql/durable.hpp"
 #include "mysql/key_order.hpp"
 #include "mysql/row_reader.hpp"
 #include "mysql/sql_text.hpp"
@@ -35,6 +36,7 @@ bool storable(const std::vector<std::string> &bound) {
 struct ChunkSession::Impl {
     core::SourceConnection connection;
     Client client;
+    DurableMark durable;
     std::map<int, std::string> key_index;
     LoadReader load;
 
@@ -115,6 +117,8 @@ void ChunkSession::begin_snapshot() {
 }
 
 void ChunkSession::end_snapshot() { impl_->client.execute("COMMIT", "ending a snapshot"); }
+
+void ChunkSession::make_durable() { impl_->durable.make_durable(impl_->client, impl_->connection); }
 
 void ChunkSession::read_range(const core::TableConfig &table, const KeyBound &low, const KeyBound &high, const RowSink &sink) {
     const std::vector<core::Column> key = core::key_columns_of(table);

@@ -40,6 +40,7 @@ class ChunkSession {
 
     void begin_snapshot(); // REPEATABLE READ, read only, WITH CONSISTENT SNAPSHOT
     void end_snapshot();
+    void make_durable(); // outside of a snapshot; what it showed survives a crash of the old side from now on (durable.hpp)
     // Inside a snapshot: rows with low < key <= high, in the order of the key's index.
     void read_range(const core::TableConfig &table, const KeyBound &low, const KeyBound &high, const RowSink &sink);
 

@@ -7,6 +7,7 @@
 #include "mysql/capture_ddl.hpp"
 #include "mysql/capture_sight.hpp"
 #include "mysql/control_client.hpp"
+#include "mysql/durable.hpp"
 #include "mysql/describe.hpp"
 #include "mysql/old_phase.hpp"
 #include "mysql/privileges.hpp"
@@ -219,6 +220,7 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
     client.execute(create_metadata_database(impl_->connection), "creating the metadata database on the old side");
     client.execute(create_gap_table(impl_->connection), "creating the gap table on the old side");
     client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
+    client.execute(create_durable_mark(impl_->connection), "creating the table of durable marks on the old side");
     client.execute(create_server_mark(impl_->connection), "marking the old server");
     client.execute(set_server_mark(impl_->connection, random_id()), "marking the old server");
 

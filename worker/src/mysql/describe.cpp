@@ -321,6 +321,7 @@ json describe_server(ControlClient &client) {
             {"version", version.number},
             {"lower_case_table_names", std::atoi(client.variable("lower_case_table_names").c_str())},
             {"binlog_format", client.variable("binlog_format")},
+            {"flush_log_at_commit", client.variable("innodb_flush_log_at_trx_commit")},
             {"log_bin", client.variable("log_bin") == "ON"},
             {"read_only", read_only != "OFF" && read_only != "0" && !read_only.empty()},
             {"tls_cipher", cipher.empty() ? json(nullptr) : json(cipher)},

@@ -7,6 +7,7 @@
 #include "core/encode.hpp"
 #include "core/typemap.hpp"
 #include "mysql/client.hpp"
+#include "mysql/durable.hpp"
 #include "mysql/key_order.hpp"
 #include "mysql/row_reader.hpp"
 #include "mysql/sql_text.hpp"
@@ -62,6 +63,7 @@ bool storable(const std::vector<std::string> &cursor) {
 struct SourceSession::Impl {
     core::SourceConnection connection;
     Client client;
+    DurableMark durable;
     bool statement_binlog = false;
     bool locked = false;                  // LOCK TABLES is on
     std::map<int, std::string> key_index; // by table id: name of the index that the key's columns form, as FORCE INDEX text
@@ -214,6 +216,12 @@ void SourceSession::begin_snapshot() {
 void SourceSession::end_snapshot() {
     if (!impl_->locked)
         impl_->client.execute("COMMIT", "ending a snapshot");
+}
+
+void SourceSession::make_durable() {
+    // The locks were granted when the transactions that held the tables had ended, their commits on disk included.
+    if (!impl_->locked)
+        impl_->persistently([&] { impl_->durable.make_durable(impl_->client, impl_->connection); });
 }
 
 core::EventSet SourceSession::read_events(const core::TableConfig &table, const core::IdSet &in_flight, std::size_t limit,

@@ -45,6 +45,7 @@ class SourceSession {
 
     void begin_snapshot(); // REPEATABLE READ, read only, WITH CONSISTENT SNAPSHOT
     void end_snapshot();
+    void make_durable(); // outside of a snapshot; what it showed survives a crash of the old side from now on (durable.hpp)
 
     // Inside a snapshot: up to `limit` events of the table in id order, without those in `in_flight`.
     // With `chunks` (a table that is being copied directly): those of chunks in progress are left out, those of chunks that are not started

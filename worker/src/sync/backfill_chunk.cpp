@@ -111,6 +111,7 @@ void Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::Mark
     if (!block.empty())
         send();
     take_written();
+    sessions.source.make_durable();
     failpoint("backfill:before_end_chunk");
     sessions.api.end_chunk(table_id, chunk, marked.attempt, epoch, rows, bytes);
     failpoint("backfill:before_commit");

@@ -178,6 +178,8 @@ bool Pump::copy_live_batch() {
 void Pump::submit(postgres::CopyWriter &writer, Batch batch, Clock::time_point started, const std::optional<std::string> &backfill) {
     const std::int64_t fetch_us = since(started).count();
     const Clock::time_point copied_at = Clock::now();
+    failpoint("pump:before_make_durable");
+    source_->make_durable();
     writer.finish();
     api_->submit_batch(batch.batch_id, row_.connection.source_id, epoch_, writer.rows(), writer.bytes(), fetch_us, backfill);
     failpoint("pump:after_copy_batch");

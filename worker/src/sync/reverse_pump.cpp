@@ -87,6 +87,8 @@ void ReversePump::run() {
 void ReversePump::serve() {
     api_ = std::make_unique<postgres::WorkerApi>(conninfo_, "reverse " + connection_.name, holder_,
                                                  [this] { return stop_.requested() || !lease_->held(); });
+    // Commits of this session wait for the log, whatever the settings of its role and database say.
+    api_->session().run("SET synchronous_commit = on");
     Clock::time_point looked{};
     Clock::time_point pinged = Clock::now();
     Millis pause = shortest_pause;
@@ -188,6 +190,9 @@ bool ReversePump::write_batch() {
     if (parts.empty())
         return false;
     failpoint("reverse:after_read");
+    // make_durable: with synchronous_commit = off a commit is seen before it is on disk, and a crash takes it back. The old side must not have it then.
+    session.query("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_tandem', '')"
+                  " WHERE pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()");
 
     std::vector<std::set<std::size_t>> left_out(writes.size());
     for (const mysql::RowRefusal &refused : writer_->write(writes)) {
