@@ -49,6 +49,52 @@ $$;
 COMMENT ON FUNCTION tandem._plan_foreign_key(tandem.source_fk, tandem.source_table, tandem.source_table) IS
   'a foreign key between targets as it is on the old side, not valid yet, or why it is not created';
 
+CREATE FUNCTION tandem._plan_lookup_index(fk tandem.source_fk, child tandem.source_table) RETURNS tandem.planned_statement
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  planned tandem.planned_statement := ROW(fk.child, 'index', NULL, '{}');
+  columns name[] := tandem._taken_as_is(child.table_id, fk.columns);
+  longest bigint;
+BEGIN
+  IF NOT tandem._cascades(fk) OR NOT child.created_target OR array_position(columns, NULL) IS NOT NULL
+     OR (SELECT bool_or(tandem._has_leading_index(child.target, c.name, tandem._compared_loosely(child.table_id, o.name)))
+         FROM unnest(columns) WITH ORDINALITY AS c(name, n) JOIN unnest(fk.columns) WITH ORDINALITY AS o(name, n) USING (n)) THEN
+    RETURN NULL;
+  END IF;
+  -- In the form in which cascades look their rows up (extension/src/cascade_lookup.cpp).
+  planned.ddl := format('CREATE INDEX %I ON %s (%s)', tandem._short_name('tandem_lookup_' || fk.name), child.target,
+    (SELECT string_agg(CASE WHEN tandem._compared_loosely(child.table_id, o.name) THEN format('(rtrim(%I::text) COLLATE tandem.loose)', c.name)
+                            ELSE quote_ident(c.name) END, ', ' ORDER BY n)
+     FROM unnest(columns) WITH ORDINALITY AS c(name, n) JOIN unnest(fk.columns) WITH ORDINALITY AS o(name, n) USING (n)));
+  SELECT coalesce(sum(substring(c.mysql_type FROM '^(?:var)?char\((\d+)\)')::bigint), 0) INTO longest
+  FROM tandem.source_column AS c WHERE c.table_id = child.table_id AND c.name = ANY (fk.columns);
+  IF longest > 650 THEN
+    RETURN NULL; -- an entry of a B-tree might be too long; tandem.start tells what is missing
+  END IF;
+  RETURN planned;
+END
+$$;
+COMMENT ON FUNCTION tandem._plan_lookup_index(tandem.source_fk, tandem.source_table) IS
+  'index of a created target by which apply finds the rows that a cascade changed, NULL where there is one or none is needed; tandem.contract drops it';
+
+CREATE FUNCTION tandem._drop_lookup_indexes(target regclass) RETURNS text[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  one regclass;
+  dropped text[] := '{}';
+BEGIN
+  FOR one IN SELECT i.indexrelid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+             WHERE i.indrelid = target AND c.relname LIKE 'tandem\_lookup\_%' ORDER BY c.relname LOOP
+    dropped := dropped || one::text;
+    EXECUTE format('DROP INDEX %s', one);
+  END LOOP;
+  RETURN dropped;
+END
+$$;
+COMMENT ON FUNCTION tandem._drop_lookup_indexes(regclass) IS 'drops what _plan_lookup_index has made for a target; returns the names';
+
 -- Between all tables of the source, as a parent may be added after its children. Told only for tables that are new.
 CREATE FUNCTION tandem._create_foreign_keys(source tandem.source, new_ids integer[]) RETURNS SETOF tandem.planned_statement
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -79,11 +125,16 @@ BEGIN
       END;
       RETURN NEXT planned;
     END IF;
+    planned := tandem._plan_lookup_index(hop.fk, hop.child);
+    IF planned.ddl IS NOT NULL THEN
+      PERFORM tandem._carry_out(planned);
+      RETURN NEXT planned;
+    END IF;
   END LOOP;
 END
 $$;
 COMMENT ON FUNCTION tandem._create_foreign_keys(tandem.source, integer[]) IS
-  'creates, NOT VALID, the foreign keys in which new tables are child or parent; only on targets that pg_tandem created';
+  'creates, NOT VALID, the foreign keys in which new tables are child or parent, and the indexes by which their cascades are looked up; only on targets that pg_tandem created';
 
 CREATE FUNCTION tandem.validate_foreign_keys("table" text DEFAULT NULL, timeout interval DEFAULT '15 s')
 RETURNS TABLE (target regclass, constraint_name name, valid boolean, problem text)

@@ -278,6 +278,7 @@ AS $$
 DECLARE
   run tandem.cutover_run := tandem._running(run_id);
   one integer;
+  dropped text;
   removed bigint;
 BEGIN
   IF EXISTS (SELECT FROM tandem.phase AS p WHERE p.table_id = ANY (run.table_ids) AND p.phase = 'new_primary') THEN
@@ -289,6 +290,9 @@ BEGIN
       PERFORM tandem.cutover_step(run_id, 'new side', 0, format('triggers tandem_capture_back and tandem_refuse_truncate on %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)));
     END IF;
     PERFORM tandem._open_target(one);
+    FOREACH dropped IN ARRAY tandem._drop_lookup_indexes((SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)) LOOP
+      PERFORM tandem.cutover_step(run_id, 'new side', 0, format('index %s, by which cascades were looked up', dropped));
+    END LOOP;
     DELETE FROM tandem.reverse_outbox AS o WHERE o.table_id = one;
     GET DIAGNOSTICS removed = ROW_COUNT;
     IF removed > 0 THEN

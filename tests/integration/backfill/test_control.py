@@ -93,3 +93,43 @@ def test_busy_old_side_comes_first(direct_scene, settings):
             connection._force_close()
     scene.check()
     assert scene.value("SELECT unreadable FROM tandem.backfill_pace") is None or "replica lag" in scene.value("SELECT unreadable FROM tandem.backfill_pace")
+
+
+def test_history_through_the_queue_makes_way_too(direct_scene, settings):
+    """Tables tied by cascades go through the queue; the same settings slow them and let them wait."""
+    scene = direct_scene
+    settings.set(backfill_rows_per_second=1)
+    scene.old.script("""CREATE TABLE trunk (id INT PRIMARY KEY) ENGINE=InnoDB;
+        CREATE TABLE leaf (id INT AUTO_INCREMENT PRIMARY KEY, trunk INT, pad VARCHAR(100), FOREIGN KEY (trunk) REFERENCES trunk (id) ON DELETE CASCADE) ENGINE=InnoDB;""",
+                     scene.old_database)
+    scene.write("INSERT INTO trunk VALUES (1), (2)", "INSERT INTO leaf (trunk, pad) VALUES (1, REPEAT('x', 100))")
+    for _ in range(13):
+        scene.write("INSERT INTO leaf (trunk, pad) SELECT trunk, pad FROM leaf")
+    scene.run_worker()
+    scene.add_source()
+    scene.add_and_start("%", wait=False)
+    wait_until(lambda: scene.value("SELECT count(*) FROM trunk") + scene.value("SELECT count(*) FROM leaf") > 0, 60, 0.02, "the first chunk")
+    # At a row a second the next chunk is hours away, while changes flow.
+    copied = scene.value("SELECT count(*) FROM leaf")
+    assert copied < 8192
+    scene.write("INSERT INTO trunk VALUES (3)")
+    wait_until(lambda: scene.value("SELECT count(*) FROM trunk WHERE id = 3"), 30, 0.02, "a change to arrive")
+    assert scene.value("SELECT count(*) FROM leaf") == copied
+    assert "backfilling" in scene.states().values()
+
+    sleepers = [scene.app() for _ in range(4)]
+    try:
+        for connection in sleepers:
+            connection._execute_command(3, "SELECT SLEEP(300)")  # sent, not waited for
+        settings.set(backfill_max_threads_running=1)
+        wait_until(lambda: (scene.value("SELECT min(throttle) FROM tandem.backfill_pace") or "").startswith("waits: "), 30, 0.1, "the copy to wait")
+        copied = scene.value("SELECT count(*) FROM leaf")
+        settings.set(backfill_rows_per_second=0)
+        scene.write("INSERT INTO trunk VALUES (4)")
+        wait_until(lambda: scene.value("SELECT count(*) FROM trunk WHERE id = 4"), 30, 0.02, "a change to arrive")
+        assert scene.value("SELECT count(*) FROM leaf") == copied < 8192
+    finally:
+        for connection in sleepers:
+            scene.old.query(f"KILL {connection.thread_id()}")
+            connection._force_close()
+    scene.check()

@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace tandem::mysql {
@@ -28,8 +29,13 @@ OldSideLoad LoadReader::read(Client &client) {
     };
     attempt("threads running", [&] {
         const std::string value = named_value("SHOW GLOBAL STATUS LIKE 'Threads_running'");
-        if (!value.empty())
-            load.threads_running = static_cast<double>(number_of(value));
+        if (value.empty())
+            return;
+        // Everybody sees the threads of his own account, this look among them.
+        const std::string own = named_value("SELECT COUNT(*) FROM information_schema.processlist WHERE command <> 'Sleep' AND user = "
+                                            "LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER())))",
+                                            0);
+        load.threads_running = std::max(0.0, static_cast<double>(number_of(value) - number_of(own)));
     });
     attempt("history list length", [&] {
         if (history_in_status_) {

@@ -9,7 +9,7 @@
 namespace tandem::mysql {
 
 struct OldSideLoad {
-    double threads_running = -1; // -1: cannot be read
+    double threads_running = -1; // of others than our own account; -1: cannot be read
     std::int64_t history_list = -1;
     double replica_lag_s = -1; // not a replica: 0
     std::string unreadable;    // what could not be read, and why

@@ -108,6 +108,7 @@ RowReader::RowReader(Client &client, const std::string &sql, const std::vector<c
         slot.charset = column.charset;
         slot.spatial = core::is_spatial(type);
         slot.ascii = column.charset == "ascii";
+        slot.mapped = column.mapped;
         slot.policy = column.policy;
         slot.policy_image = column.policy_image;
         slot.is_unsigned = column.is_unsigned;
@@ -317,6 +318,10 @@ std::optional<core::Untranslatable> RowReader::encode_image(std::string &out, st
     for (std::size_t i = 0; i < count; ++i) {
         const Slot &slot = slots_[i];
         core::encode::Result error = encode_field(out, slot);
+        if (error != nullptr && !slot.mapped) { // nobody asks for it
+            core::encode::null(out);
+            error = nullptr;
+        }
         if (error != nullptr && error->rule != nullptr && slot.policy != core::Policy::dead_letter) {
             if (slot.policy == core::Policy::value)
                 (void)core::encode::bytea(out, slot.policy_image); // a field is its length and its bytes, whatever the type

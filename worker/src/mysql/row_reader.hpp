@@ -43,6 +43,7 @@ class RowReader {
         std::string charset;
         bool spatial = false;
         bool ascii = false;
+        bool mapped = true;
         core::Policy policy = core::Policy::dead_letter;
         std::string policy_image;
         std::size_t stored = 0; // slot of the bytes as stored, 0: this one

@@ -29,7 +29,7 @@ struct Settings {
     std::int64_t backfill_direct_rows = 10000;
     Millis backfill_chunk{500};
     std::int64_t backfill_rows_per_second = 0; // 0: no limit, here and below
-    std::int64_t backfill_yield = 4;
+    std::int64_t backfill_yield = 8;
     std::int64_t backfill_max_threads_running = 25;
     std::int64_t backfill_max_history_list = 200000;
     Millis backfill_max_replica_lag{10000};

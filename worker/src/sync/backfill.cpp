@@ -21,6 +21,7 @@ constexpr Millis idle_look{50};
 constexpr Millis load_look{250};
 constexpr Millis index_pause{2000}; // after an index that could not be built yet
 constexpr Millis progress_every{10000};
+constexpr Millis ordered_patience{5000}; // the queue asks many times a second while it has history to read
 
 // The chunk or the table is not ours to copy any more, which is no trouble: paused, set back, taken over.
 bool is_lost_chunk(const Error &error) { return error.side() == core::Side::new_side && error.sqlstate() == "55000"; }
@@ -56,10 +57,40 @@ void Backfill::copy(const std::vector<core::TableConfig> &tables, const postgres
     tables_ = std::move(kept);
     if (tables_.empty())
         return;
-    if (threads_.empty())
-        threads_.emplace_back([this] { watch(); });
+    start_watch();
     while (static_cast<int>(threads_.size()) <= std::min(settings_.backfill_copiers, most_copiers))
         threads_.emplace_back([this, index = static_cast<int>(threads_.size()) - 1] { run(index); });
+}
+
+// Under mutex_.
+void Backfill::start_watch() {
+    if (threads_.empty())
+        threads_.emplace_back([this] { watch(); });
+}
+
+bool Backfill::may_read_ordered(const postgres::Settings &settings) {
+    const std::lock_guard lock(mutex_);
+    if (settings.backfill_rows_per_second != settings_.backfill_rows_per_second)
+        ordered_due_ = budget_free_ = {}; // do not wait out a pause of the old budget
+    settings_ = settings;
+    ordered_asked_ = Clock::now();
+    start_watch();
+    return !pace_.waits && ordered_asked_ >= ordered_due_;
+}
+
+void Backfill::read_ordered(std::int64_t rows, std::chrono::microseconds worked) {
+    const std::lock_guard lock(mutex_);
+    ordered_due_ = next_work(rows, worked, Clock::now());
+}
+
+// When work may go on after a piece of it: what the pace and the budget of rows leave to others. Under mutex_.
+Clock::time_point Backfill::next_work(std::int64_t rows, std::chrono::microseconds worked, Clock::time_point now) {
+    Clock::time_point due = now + pause_after(worked, pace_.share);
+    if (settings_.backfill_rows_per_second > 0) {
+        budget_free_ = std::max(budget_free_, now) + std::chrono::microseconds(rows * 1000000 / settings_.backfill_rows_per_second);
+        due = std::max(due, budget_free_);
+    }
+    return due;
 }
 
 std::vector<BackfillNews> Backfill::take_news() {
@@ -73,11 +104,11 @@ bool Backfill::holds(int table_id) {
     return found != in_hand_.end() && found->second > 0;
 }
 
-void Backfill::fail(Table &table, const std::string &reason) {
+void Backfill::fail(Table &table, BackfillNews::Kind kind, const std::string &reason) {
     const std::lock_guard lock(mutex_);
     if (!table.wanted.exchange(false))
         return;
-    news_.push_back({table.config.table_id, BackfillNews::Kind::failed, reason});
+    news_.push_back({table.config.table_id, kind, reason});
 }
 
 // All that are to be copied, each copier beginning with another one.
@@ -133,9 +164,10 @@ void Backfill::run(int index) {
                                                                     {"error", error.what()}});
                     stop_.wait_for(backoff.next());
                 } else {
-                    fail(*table,
-                         (error.side() == core::Side::old_side ? "it cannot be read on the old side: " : "its history cannot be copied: ") +
-                             std::string(error.what()));
+                    if (error.side() == core::Side::old_side)
+                        fail(*table, BackfillNews::Kind::unreadable, std::string("it cannot be read on the old side: ") + error.what());
+                    else
+                        fail(*table, BackfillNews::Kind::failed, std::string("its history cannot be copied: ") + error.what());
                 }
             }
             if (worked || stop_.requested())
@@ -305,7 +337,7 @@ void Backfill::watch() {
         postgres::Settings settings;
         {
             const std::lock_guard lock(mutex_);
-            needed = !tables_.empty();
+            needed = !tables_.empty() || Clock::now() - ordered_asked_ < ordered_patience;
             settings = settings_;
         }
         if (!needed || !lease_->held()) {
@@ -317,11 +349,9 @@ void Backfill::watch() {
             if (!sessions)
                 sessions = std::make_unique<Sessions>(connection_, conninfo_, holder_, -1,
                                                       [this] { return stop_.requested() || !lease_->held(); });
-            const int ours = reading_ + 1;
             mysql::OldSideLoad load = sessions->source.load();
             if (load.threads_running >= 0) {
-                const double seen = std::max(load.threads_running - ours, 0.0);
-                running = running < 0 ? seen : running * 0.7 + seen * 0.3;
+                running = running < 0 ? load.threads_running : running * 0.7 + load.threads_running * 0.3;
                 load.threads_running = running;
             }
             const Pace pace = pace_of(load, settings);

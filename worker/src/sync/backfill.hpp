@@ -26,8 +26,9 @@ namespace tandem::sync {
 
 struct BackfillNews {
     enum class Kind {
-        ended, // every row is there and no index is missing: PostgreSQL says that the table is in sync
-        failed // cannot go on before somebody mends something: `reason`
+        ended,      // every row is there and no index is missing: PostgreSQL says that the table is in sync
+        unreadable, // on the old side: perhaps it was altered, the guard will tell; `reason`
+        failed      // cannot go on before somebody mends something: `reason`
     };
     int table_id = 0;
     Kind kind = Kind::ended;
@@ -44,6 +45,10 @@ class Backfill {
     void copy(const std::vector<core::TableConfig> &tables, const postgres::Settings &settings); // these and no others, from now on
     std::vector<BackfillNews> take_news();
     bool holds(int table_id); // a chunk of it is in the hands of a copier
+
+    // The same pace for history that goes through the queue: whether a chunk may be read now, and what was read.
+    bool may_read_ordered(const postgres::Settings &settings);
+    void read_ordered(std::int64_t rows, std::chrono::microseconds worked);
 
     static constexpr int most_copiers = 16;
 
@@ -66,12 +71,14 @@ class Backfill {
 
     void run(int index);
     void watch();
+    void start_watch();
     bool work(Sessions &sessions, const std::shared_ptr<Table> &table);
     bool plan(Sessions &sessions, Table &table);
     void copy_chunk(Sessions &sessions, Table &table, const postgres::MarkedChunk &marked);
     bool end(Sessions &sessions, Table &table);
+    Clock::time_point next_work(std::int64_t rows, std::chrono::microseconds worked, Clock::time_point now);
     void make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked);
-    void fail(Table &table, const std::string &reason);
+    void fail(Table &table, BackfillNews::Kind kind, const std::string &reason);
     std::vector<std::shared_ptr<Table>> tables(int first);
     bool idle(int index);
     void log_progress(const Pace &pace);
@@ -81,13 +88,14 @@ class Backfill {
     const core::SourceConnection connection_;
     const std::shared_ptr<const Lease> lease_;
     Stop stop_;
-    std::atomic<int> reading_{0}; // copiers with a statement under way on the old side
-    std::mutex mutex_;            // protects everything below, and the parts of Table that say so
+    std::mutex mutex_; // protects everything below, and the parts of Table that say so
     std::map<int, std::shared_ptr<Table>> tables_;
     postgres::Settings settings_;
     Pace pace_{least_share, false, ""}; // until the load is known
     Clock::time_point budget_free_{};   // when the next row may be read, by the budget of rows per second
     std::map<int, int> in_hand_;        // chunks by table
+    Clock::time_point ordered_asked_{}; // when the queue last wanted to read history
+    Clock::time_point ordered_due_{};   // and may again
     std::vector<BackfillNews> news_;
     std::vector<std::thread> threads_;
 };

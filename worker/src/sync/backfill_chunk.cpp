@@ -35,15 +35,10 @@ std::chrono::microseconds since(Clock::time_point start) {
 
 // After a piece of work: what the pace and the budget of rows leave to others.
 void Backfill::make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked) {
-    Clock::time_point until = Clock::now();
+    Clock::time_point until;
     {
         const std::lock_guard lock(mutex_);
-        until += pause_after(worked, pace_.share);
-        if (settings_.backfill_rows_per_second > 0) {
-            budget_free_ =
-                std::max(budget_free_, Clock::now()) + std::chrono::microseconds(rows * 1000000 / settings_.backfill_rows_per_second);
-            until = std::max(until, budget_free_);
-        }
+        until = next_work(rows, worked, Clock::now());
     }
     for (;;) {
         if (stop_.requested() || !table.wanted || !lease_->held())
@@ -88,25 +83,18 @@ void Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::Mark
     sessions.source.begin_snapshot(); // read_chunk
     failpoint("backfill:after_snapshot");
     sessions.api.session().run("BEGIN");
-    ++reading_;
-    try {
-        sessions.source.read_range(
-            table.config, marked.low, marked.high, [&](std::string_view key, std::string_view image, const core::Untranslatable *bad) {
-                if (bad != nullptr)
-                    append_row(block, 'X', flag_backfill, key, untranslatable_json(*bad));
-                else
-                    append_row(block, 'U', flag_backfill | (core::has_losses(image) ? core::flag_losses : 0), key, image);
-                ++rows;
-                ++rows_in_block;
-                bytes += static_cast<std::int64_t>(image.size());
-                if (block.size() >= block_bytes)
-                    send();
-            });
-    } catch (...) {
-        --reading_;
-        throw;
-    }
-    --reading_;
+    sessions.source.read_range(
+        table.config, marked.low, marked.high, [&](std::string_view key, std::string_view image, const core::Untranslatable *bad) {
+            if (bad != nullptr)
+                append_row(block, 'X', flag_backfill, key, untranslatable_json(*bad));
+            else
+                append_row(block, 'U', flag_backfill | (core::has_losses(image) ? core::flag_losses : 0), key, image);
+            ++rows;
+            ++rows_in_block;
+            bytes += static_cast<std::int64_t>(image.size());
+            if (block.size() >= block_bytes)
+                send();
+        });
     sessions.source.end_snapshot();
     if (!block.empty())
         send();

@@ -39,8 +39,10 @@ void Pump::follow_backfill() {
         LiveTable *table = find(news.table_id);
         if (table == nullptr)
             continue;
-        if (news.kind == BackfillNews::Kind::failed) {
-            if (table->stage == Stage::backfilling)
+        if (news.kind != BackfillNews::Kind::ended) {
+            if (table->stage == Stage::backfilling && news.kind == BackfillNews::Kind::unreadable)
+                suspect(*table, news.reason);
+            else if (table->stage == Stage::backfilling)
                 block(*table, news.reason);
             continue;
         }

@@ -201,7 +201,7 @@ bool Pump::copy_chunk_batch() {
     for (LiveTable *table : all_tables())
         if (backfills_now(*table))
             candidates.push_back(table);
-    if (candidates.empty())
+    if (candidates.empty() || !backfill_->may_read_ordered(settings_))
         return false;
     LiveTable &table = *candidates[turn_ % candidates.size()];
 
@@ -215,6 +215,7 @@ bool Pump::copy_chunk_batch() {
         const std::int64_t limit = std::min(table.chunk.rows(), table.size.rows_for(settings_.batch_bytes));
         mysql::ChunkEnd end = copy_chunk(*source_, table.config, table.cursor, static_cast<std::size_t>(limit), writer);
         snapshot.end();
+        backfill_->read_ordered(static_cast<std::int64_t>(end.rows), since(started));
         table.size.learn(static_cast<std::int64_t>(end.rows), static_cast<std::int64_t>(end.bytes));
         batch.chunk_done = end.done;
         const std::string backfill = backfill_json(table.config.table_id, end.cursor, end.done, end.rows);

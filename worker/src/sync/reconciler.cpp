@@ -134,8 +134,7 @@ void Reconciler::failed(int table_id, ComparePass *pass, const Error &error) {
 void Reconciler::look_at_load() {
     mysql::OldSideLoad load = sessions_->old.load();
     if (load.threads_running >= 0) {
-        const double seen = std::max(load.threads_running - 1, 0.0); // without this look
-        running_ = running_ < 0 ? seen : running_ * 0.5 + seen * 0.5;
+        running_ = running_ < 0 ? load.threads_running : running_ * 0.5 + load.threads_running * 0.5;
         load.threads_running = running_;
     }
     const bool waited = pressure_.waits;
