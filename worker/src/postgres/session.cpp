@@ -69,10 +69,11 @@ Session::Session(const std::string &conninfo, const std::string &application_nam
     PQsetNoticeProcessor(connection_.get(), log_notice, nullptr);
     PQsetnonblocking(connection_.get(), 1);
     // The backend of a worker that died must not go on waiting in next_question or wait_events as if somebody listened.
+    // Our statements are many and short: compiling them (jit) costs more than it can save.
     run("SELECT pg_catalog.set_config(s.name, s.value, false) FROM (VALUES ('search_path', 'pg_catalog, pg_temp'), ('DateStyle', 'ISO'),"
         " ('IntervalStyle', 'postgres'), ('TimeZone', 'UTC'), ('client_encoding', 'UTF8'), ('standard_conforming_strings', 'on'),"
         " ('bytea_output', 'hex'), ('extra_float_digits', '1'), ('statement_timeout', '0'), ('lock_timeout', '0'),"
-        " ('idle_session_timeout', '0'), ('idle_in_transaction_session_timeout', '60s'),"
+        " ('idle_session_timeout', '0'), ('jit', 'off'), ('idle_in_transaction_session_timeout', '60s'),"
         " ('client_connection_check_interval', '500ms'), ('default_transaction_isolation', 'read committed'), "
         "('default_transaction_read_only', 'off')) AS s (name, value)");
 }
