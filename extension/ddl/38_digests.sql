@@ -74,6 +74,10 @@ END
 $$;
 COMMENT ON FUNCTION tandem._key_order_is_kept(integer) IS 'whether a range of keys on the old side is a range of an index of the target';
 
+CREATE FUNCTION tandem._can_sum_parts(table_id integer) RETURNS boolean
+LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'tandem_can_sum_parts';
+COMMENT ON FUNCTION tandem._can_sum_parts(integer) IS 'whether tandem.digest_parts works for a table';
+
 CREATE FUNCTION tandem._digest_config(table_id integer) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -88,6 +92,7 @@ BEGIN
                      ELSE tandem._image_is_value(c.image_type, c.image_typmod, c.type, c.typmod, o.mysql_type) END)
                    THEN 'fast' ELSE 'evaluated' END,
       'range', tandem._key_order_is_kept(t.table_id),
+      'parts', tandem._can_sum_parts(t.table_id),
       'sidecar', EXISTS (SELECT FROM tandem.source_column AS s WHERE s.table_id = t.table_id AND s.policy = 'sidecar'),
       'columns', jsonb_agg(jsonb_build_object('position', c."position", 'name', c.name, 'ordinal', c.ordinal, 'class', c.class) ORDER BY c."position"))
     FROM tandem.source_table AS t
@@ -136,6 +141,13 @@ CREATE FUNCTION tandem.digest_chunk(table_id integer, secret bytea, low text[], 
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
 AS 'MODULE_PATHNAME', 'tandem_digest_chunk';
 COMMENT ON FUNCTION tandem.digest_chunk(integer, bytea, text[], text[]) IS 'digest of the target''s rows with keys in (low, high]; NULL: no bound';
+
+CREATE FUNCTION tandem.digest_parts(table_id integer, secret bytea, low text[], high text[], starts text[])
+RETURNS TABLE (part integer, rows bigint, sum_low bigint, sum_high bigint)
+LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+AS 'MODULE_PATHNAME', 'tandem_digest_parts';
+COMMENT ON FUNCTION tandem.digest_parts(integer, bytea, text[], text[], text[]) IS
+  'the same by parts of a key of one column: part n has keys from starts[n] on, below starts[n + 1]; part 0 those below starts[1]. Parts without rows are left out';
 
 CREATE FUNCTION tandem.digest_rows(table_id integer, secret bytea, low text[], high text[]) RETURNS TABLE (key bytea, low_hash bigint, high_hash bigint)
 LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
@@ -218,7 +230,7 @@ $$;
 COMMENT ON FUNCTION tandem.verdict_stands(integer, pg_snapshot) IS
   'whether keys that were applied after snapshot p are all known still, and the table is in the state and phase that it was in';
 
-GRANT EXECUTE ON FUNCTION tandem.digest_chunk(integer, bytea, text[], text[]), tandem.digest_rows(integer, bytea, text[], text[]),
+GRANT EXECUTE ON FUNCTION tandem.digest_chunk(integer, bytea, text[], text[]), tandem.digest_parts(integer, bytea, text[], text[], text[]), tandem.digest_rows(integer, bytea, text[], text[]),
   tandem.digest_keys(integer, bytea, bytea[]), tandem.digest_images(integer, bytea, bytea[], bytea[]), tandem.next_keys(integer, text[], integer),
   tandem.row_differences(integer, bytea[], bytea[]), tandem.chunk_in_flight(integer, pg_snapshot, bytea[]), tandem.in_flight_keys(integer, pg_snapshot),
   tandem.journalled_after(integer, pg_snapshot), tandem.reconcilable(integer), tandem.verdict_stands(integer, pg_snapshot)

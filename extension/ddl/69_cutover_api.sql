@@ -42,7 +42,7 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'tables of several sources cannot move together',
       HINT = 'Call once for each source.';
   END IF;
-  PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);
+  PERFORM tandem._refuse_foreign_target(t.target) FROM (SELECT target FROM tandem.source_table WHERE table_id = ANY (ids) ORDER BY table_id) AS t;
   closure := tandem._fk_closure(ids);
   IF NOT closure <@ ids THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -386,7 +386,7 @@ BEGIN
   IF cardinality(ids) = 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tandem.contract needs tables';
   END IF;
-  PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t WHERE t.table_id = ANY (ids);
+  PERFORM tandem._refuse_foreign_target(t.target) FROM (SELECT target FROM tandem.source_table WHERE table_id = ANY (ids) ORDER BY table_id) AS t;
   SELECT string_agg(format('%s is %s', tandem._table_label(p.table_id), p.phase), ', ') INTO away
   FROM tandem.phase AS p WHERE p.table_id = ANY (ids) AND p.phase NOT IN ('new_primary', 'contracted');
   IF away IS NOT NULL THEN

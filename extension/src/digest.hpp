@@ -59,7 +59,15 @@ struct RangeSums {
     RowHash sum;
 };
 
+struct PartSums {
+    std::int32_t part;
+    RangeSums sums;
+};
+
 RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range);
+// The same by parts that begin at `starts` (text form of the key, which is one column). Parts without rows are left out.
+bool can_sum_parts(const ComparedTable *compared);
+PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count);
 KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange range, int *count);
 KeyedRow *read_next_keys(ComparedTable *compared, ArrayType *after, int limit, int *count);
 

@@ -86,6 +86,32 @@ extern "C" Datum tandem_digest_chunk(PG_FUNCTION_ARGS) {
     return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
+TANDEM_FUNCTION(tandem_can_sum_parts);
+extern "C" Datum tandem_can_sum_parts(PG_FUNCTION_ARGS) { PG_RETURN_BOOL(can_sum_parts(open_compared(PG_GETARG_INT32(0)))); }
+
+TANDEM_FUNCTION(tandem_digest_parts);
+extern "C" Datum tandem_digest_parts(PG_FUNCTION_ARGS) {
+    require(fcinfo, 0, 1);
+    require(fcinfo, 4, 4);
+    const ResultRows result = begin_result(fcinfo);
+    const int level = pin_text_forms();
+    ComparedTable *compared = open_compared(PG_GETARG_INT32(0));
+    if (!can_sum_parts(compared))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("parts of table \"%s\" cannot be summed up", compared->table->name),
+                        errdetail("Its key must be one column, without row security and originals in tandem.sidecar.")));
+    int count;
+    const PartSums *parts = sum_parts(compared, PG_GETARG_BYTEA_PP(1), range_arguments(fcinfo, 2), PG_GETARG_ARRAYTYPE_P(4), &count);
+    AtEOXact_GUC(false, level);
+    for (int i = 0; i < count; i++) {
+        Datum values[] = {Int32GetDatum(parts[i].part), Int64GetDatum(parts[i].sums.rows),
+                          Int64GetDatum(static_cast<std::int64_t>(parts[i].sums.sum.low)),
+                          Int64GetDatum(static_cast<std::int64_t>(parts[i].sums.sum.high))};
+        bool nulls[] = {false, false, false, false};
+        tuplestore_putvalues(result.rows, result.desc, values, nulls);
+    }
+    return (Datum)0;
+}
+
 TANDEM_FUNCTION(tandem_digest_rows);
 extern "C" Datum tandem_digest_rows(PG_FUNCTION_ARGS) {
     require(fcinfo, 0, 1);

@@ -118,6 +118,8 @@ ComparedTable *open_compared(int table_id) {
     if (!OidIsValid(table->target))
         ereport(ERROR, (errcode(table->refusal_code), errmsg_internal("%s", table->refusal),
                         table->refusal_hint != nullptr ? errhint("%s", table->refusal_hint) : 0));
+    if (table->target_key_count < table->key_count) // as it is while the table is removed by somebody else: each part is read by itself
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("target %s has no key columns", table->target_name)));
     compared->table = table;
     compared->columns = static_cast<TargetColumn **>(palloc(sizeof(TargetColumn *) * static_cast<Size>(Max(table->compared_count, 1))));
     compared->canonical = static_cast<Canonical *>(palloc(sizeof(Canonical) * static_cast<Size>(Max(table->compared_count, 1))));

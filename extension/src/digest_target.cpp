@@ -9,7 +9,9 @@
 extern "C" {
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "utils/array.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 }
 
 namespace tandem {
@@ -344,6 +346,64 @@ RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range
     sums.sum.high = static_cast<std::uint64_t>(DatumGetInt64(elements[2]));
     finish_spi();
     return sums;
+}
+
+// width_bucket counts as PostgreSQL orders the column, which is the order of the old side's key (tandem._key_order_is_kept).
+bool can_sum_parts(const ComparedTable *compared) {
+    const SourceTable *table = compared->table;
+    return table->key_count == 1 && !compared->has_originals && !compared->has_row_security &&
+           table->target_key[0]->base_type == table->key_columns[0]->type && OidIsValid(get_array_type(table->key_columns[0]->type));
+}
+
+PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count) {
+    const TargetColumn *column = compared->table->target_key[0];
+    Datum *texts;
+    bool *nulls;
+    int start_count;
+    deconstruct_array(starts, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &start_count);
+    Oid input, parameter;
+    std::int16_t length;
+    bool by_value;
+    char alignment;
+    getTypeInputInfo(column->base_type, &input, &parameter);
+    get_typlenbyvalalign(column->base_type, &length, &by_value, &alignment);
+    auto values = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<Size>(Max(start_count, 1))));
+    for (int i = 0; i < start_count; i++) {
+        if (nulls[i])
+            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the start of a part must not be null")));
+        values[i] = OidInputFunctionCall(input, TextDatumGetCString(texts[i]), parameter, -1);
+    }
+    ArrayType *array = construct_array(values, start_count, column->base_type, length, by_value, alignment);
+
+    Query query;
+    begin_query(&query);
+    (void)secret_of(secret);
+    appendStringInfo(&query.sql, "SELECT pg_catalog.width_bucket(t.%s, $%d), tandem._digest($%d", quote_identifier(column->name),
+                     add_parameter(&query, get_array_type(column->base_type), PointerGetDatum(array)),
+                     add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
+    append_arguments(&query.sql, compared);
+    appendStringInfoChar(&query.sql, ')');
+    append_from(&query.sql, compared->table);
+    append_range(&query, compared->table, range);
+    appendStringInfoString(&query.sql, " GROUP BY 1");
+    MemoryContext caller = CurrentMemoryContext;
+    connect_spi();
+    run_as_owner(compared->table, query.sql.data, query.count, query.types, query.values, nullptr);
+    *count = static_cast<int>(SPI_processed);
+    auto parts = static_cast<PartSums *>(MemoryContextAlloc(caller, sizeof(PartSums) * static_cast<Size>(Max(*count, 1))));
+    for (int i = 0; i < *count; i++) {
+        bool is_null;
+        Datum *elements;
+        int sums;
+        deconstruct_array(DatumGetArrayTypeP(result_value(static_cast<std::uint64_t>(i), 2, &is_null)), INT8OID, sizeof(std::int64_t),
+                          FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, nullptr, &sums);
+        parts[i].part = DatumGetInt32(result_value(static_cast<std::uint64_t>(i), 1, &is_null));
+        parts[i].sums.rows = DatumGetInt64(elements[0]);
+        parts[i].sums.sum = {static_cast<std::uint64_t>(DatumGetInt64(elements[1])),
+                             static_cast<std::uint64_t>(DatumGetInt64(elements[2]))};
+    }
+    finish_spi();
+    return parts;
 }
 
 KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange range, int *count) {

@@ -32,6 +32,11 @@ struct ChunkSum {
         ++rows;
         sum += row;
     }
+    ChunkSum &operator+=(const ChunkSum &other) {
+        rows += other.rows;
+        sum += other.sum;
+        return *this;
+    }
 };
 
 class RowDigest {

@@ -77,6 +77,7 @@ DigestPlan parse_digest(const json &from) {
     else if (plan.reason.empty())
         plan.reason = "it has no digest";
     plan.range = value_or(from, "range", false);
+    plan.parts = value_or(from, "parts", false);
     if (plan.mode == DigestPlan::Mode::fast)
         for (const json &column : from.at("columns"))
             plan.columns.push_back({column.at("ordinal").get<int>(), column.at("class").get<std::string>()});

@@ -55,6 +55,7 @@ struct DigestPlan {
     };
     Mode mode = Mode::none;
     bool range = false; // the key sorts alike on both sides
+    bool parts = false; // PostgreSQL can sum up parts of a range
     std::string reason;
     std::vector<Item> columns; // in order of hashing
 };

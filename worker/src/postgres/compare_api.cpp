@@ -10,18 +10,33 @@ constexpr std::size_t images_in_call = 8U << 20; // bytes; one call holds at lea
 
 std::string dump(const json &value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
+void append_element(std::string &array, const std::string &text) {
+    array += array.size() > 1 ? ",\"" : "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\')
+            array.push_back('\\');
+        array.push_back(c);
+    }
+    array.push_back('"');
+}
+
 Parameter text_array(const KeyText &key) {
     if (key.empty())
         return std::nullopt;
     std::string array = "{";
-    for (const std::string &field : key) {
-        array += array.size() > 1 ? ",\"" : "\"";
-        for (const char c : field) {
-            if (c == '"' || c == '\\')
-                array.push_back('\\');
-            array.push_back(c);
-        }
-        array.push_back('"');
+    for (const std::string &field : key)
+        append_element(array, field);
+    return array + "}";
+}
+
+// Keys of one column; NULL where there is no bound.
+std::string bounds_array(const std::vector<KeyText> &bounds) {
+    std::string array = "{";
+    for (const KeyText &bound : bounds) {
+        if (bound.empty())
+            array += array.size() > 1 ? ",NULL" : "NULL";
+        else
+            append_element(array, bound.at(0));
     }
     return array + "}";
 }
@@ -45,14 +60,19 @@ std::string bytea_array(const std::optional<std::string> *first, std::size_t cou
     return array + "}";
 }
 
-void append_hashes(std::vector<KeyHash> &out, const Result &result) {
-    out.reserve(out.size() + static_cast<std::size_t>(result.rows()));
-    for (int row = 0; row < result.rows(); ++row) {
-        KeyHash one{result.text(row, 0), {}, !result.is_null(row, 1)};
-        if (one.comparable)
-            one.hash = {static_cast<std::uint64_t>(result.int8(row, 1)), static_cast<std::uint64_t>(result.int8(row, 2))};
-        out.push_back(std::move(one));
-    }
+KeyHash key_hash(const Result &result, int row) {
+    KeyHash one{result.text(row, 0), {}, !result.is_null(row, 1)};
+    if (one.comparable)
+        one.hash = {static_cast<std::uint64_t>(result.int8(row, 1)), static_cast<std::uint64_t>(result.int8(row, 2))};
+    return one;
+}
+
+std::vector<KeyHash> key_hashes(const Result &result) {
+    std::vector<KeyHash> hashes;
+    hashes.reserve(static_cast<std::size_t>(result.rows()));
+    for (int row = 0; row < result.rows(); ++row)
+        hashes.push_back(key_hash(result, row));
+    return hashes;
 }
 
 // How many keys and images go into one call from `first` on.
@@ -112,21 +132,45 @@ core::ChunkSum NewSide::receive_chunk() {
     return {result.int8(0, 0), {static_cast<std::uint64_t>(result.int8(0, 1)), static_cast<std::uint64_t>(result.int8(0, 2))}};
 }
 
+void NewSide::send_parts(int table_id, const std::string &secret, const KeyText &low, const KeyText &high,
+                         const std::vector<std::string> &starts) {
+    session_.send("SELECT d.part::bigint, d.rows, d.sum_low, d.sum_high FROM tandem.digest_parts($1, $2, $3, $4, $5) AS d",
+                  {std::to_string(table_id), bytea_text(secret), text_array(low), text_array(high), text_array(starts)}, true);
+}
+
+std::vector<core::ChunkSum> NewSide::receive_parts(std::size_t starts) {
+    const Result result = session_.take_result();
+    std::vector<core::ChunkSum> sums(starts + 1);
+    for (int row = 0; row < result.rows(); ++row)
+        sums.at(static_cast<std::size_t>(result.int8(row, 0))) = {
+            result.int8(row, 1), {static_cast<std::uint64_t>(result.int8(row, 2)), static_cast<std::uint64_t>(result.int8(row, 3))}};
+    return sums;
+}
+
 void NewSide::send_keys(int table_id, const std::string &secret, const std::vector<std::string> &keys) {
     session_.send("SELECT d.key, d.low_hash, d.high_hash FROM tandem.digest_keys($1, $2, $3) AS d",
                   {std::to_string(table_id), bytea_text(secret), bytea_array(keys.data(), keys.size())}, true);
 }
 
-std::vector<KeyHash> NewSide::receive_keys() {
-    std::vector<KeyHash> hashes;
-    append_hashes(hashes, session_.take_result());
-    return hashes;
-}
+std::vector<KeyHash> NewSide::receive_keys() { return key_hashes(session_.take_result()); }
 
 std::vector<KeyHash> NewSide::rows(int table_id, const std::string &secret, const KeyText &low, const KeyText &high) {
     session_.send("SELECT d.key, d.low_hash, d.high_hash FROM tandem.digest_rows($1, $2, $3, $4) AS d",
                   {std::to_string(table_id), bytea_text(secret), text_array(low), text_array(high)}, true);
     return receive_keys();
+}
+
+std::vector<std::vector<KeyHash>> NewSide::rows_of(int table_id, const std::string &secret, const std::vector<KeyText> &lows,
+                                                   const std::vector<KeyText> &highs) {
+    session_.send("SELECT d.key, d.low_hash, d.high_hash, i.n FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS i(low, high, n)"
+                  " CROSS JOIN LATERAL tandem.digest_rows($1, $2, CASE WHEN i.low IS NOT NULL THEN ARRAY[i.low] END,"
+                  " CASE WHEN i.high IS NOT NULL THEN ARRAY[i.high] END) AS d",
+                  {std::to_string(table_id), bytea_text(secret), bounds_array(lows), bounds_array(highs)}, true);
+    const Result result = session_.take_result();
+    std::vector<std::vector<KeyHash>> found(lows.size());
+    for (int row = 0; row < result.rows(); ++row)
+        found.at(static_cast<std::size_t>(result.int8(row, 3)) - 1).push_back(key_hash(result, row));
+    return found;
 }
 
 std::vector<NextKey> NewSide::next_keys(int table_id, const KeyText &after, std::size_t limit) {
@@ -229,7 +273,7 @@ std::vector<KeyHash> RunApi::digest_images(int table_id, const std::string &secr
                       {std::to_string(table_id), bytea_text(secret), bytea_array(keys.data() + first, count),
                        bytea_array(images.data() + first, count)},
                       true);
-        append_hashes(hashes, session_.take_result());
+        std::ranges::move(key_hashes(session_.take_result()), std::back_inserter(hashes));
         first += count;
     }
     return hashes;

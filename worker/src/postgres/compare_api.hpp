@@ -42,10 +42,17 @@ class NewSide {
     // Digest of (low, high], in the background: send, then receive once.
     void send_chunk(int table_id, const std::string &secret, const KeyText &low, const KeyText &high);
     core::ChunkSum receive_chunk();
+    // The same by parts, which begin at `starts` (keys of one column): one sum more than there are starts.
+    void send_parts(int table_id, const std::string &secret, const KeyText &low, const KeyText &high,
+                    const std::vector<std::string> &starts);
+    std::vector<core::ChunkSum> receive_parts(std::size_t starts);
     void send_keys(int table_id, const std::string &secret, const std::vector<std::string> &keys);
     std::vector<KeyHash> receive_keys();
 
     std::vector<KeyHash> rows(int table_id, const std::string &secret, const KeyText &low, const KeyText &high);
+    // The same for several intervals (low, high] of a key of one column: the rows of each.
+    std::vector<std::vector<KeyHash>> rows_of(int table_id, const std::string &secret, const std::vector<KeyText> &lows,
+                                              const std::vector<KeyText> &highs);
     std::vector<NextKey> next_keys(int table_id, const KeyText &after, std::size_t limit);
     // One object for each key that differs, as report_chunk takes it. No image: the old side has no such row.
     std::vector<nlohmann::json> differences(int table_id, const std::vector<std::string> &keys,

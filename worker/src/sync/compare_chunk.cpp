@@ -55,6 +55,8 @@ ChunkComparer::ChunkComparer(Sides sides, core::TableConfig table, std::vector<c
         digest_ = std::make_unique<core::RowDigest>(table_.digest, table_.columns, secret_);
     for (const core::Column &column : core::key_columns_of(table_))
         key_types_.push_back(core::parse_image_type(column.image_type));
+    const std::vector<core::Column> key = core::key_columns_of(table_);
+    integer_key_ = key.size() == 1 && (key[0].image_type == "smallint" || key[0].image_type == "integer" || key[0].image_type == "bigint");
 }
 
 bool ChunkComparer::begin(Verdict &verdict) {
@@ -114,7 +116,14 @@ Verdict ChunkComparer::range(const mysql::KeyInterval &interval) {
     Verdict verdict;
     if (!begin(verdict))
         return verdict;
-    sides_.fresh.send_chunk(table_.table_id, secret_, interval.low, interval.high);
+    // Differences come in numbers: after one, the next chunk's parts are summed up at once.
+    std::optional<EvenParts> parts;
+    if (expects_differences_ && table_.digest.parts && integer_key_)
+        parts = EvenParts::of(interval, last_rows_);
+    if (parts)
+        sides_.fresh.send_parts(table_.table_id, secret_, interval.low, interval.high, parts->starts());
+    else
+        sides_.fresh.send_chunk(table_.table_id, secret_, interval.low, interval.high);
     const Clock::time_point started = Clock::now();
     sides_.old.begin_snapshot();
     failpoint("reconcile:after_snapshot_s");
@@ -122,12 +131,28 @@ Verdict ChunkComparer::range(const mysql::KeyInterval &interval) {
     verdict.old_rows = static_cast<std::int64_t>(sides_.old.read_interval(table_, interval, collect(old)));
     flush(old);
     verdict.old_us = us_since(started);
-    const core::ChunkSum fresh = sides_.fresh.receive_chunk();
+    std::vector<core::ChunkSum> sums;
+    core::ChunkSum fresh;
+    if (parts) {
+        sums = sides_.fresh.receive_parts(parts->starts().size());
+        for (const core::ChunkSum &part : sums)
+            fresh += part;
+    } else {
+        fresh = sides_.fresh.receive_chunk();
+    }
     verdict.new_rows = fresh.rows;
+    last_rows_ = old.size();
 
     std::vector<Suspect> suspects;
-    if (fresh != old.sum() || !old.bad().empty())
-        compare_interval(interval, old, suspects);
+    if (fresh != old.sum() || !old.bad().empty()) {
+        if (parts && old.bad().empty())
+            compare_even_parts(*parts, sums, old, suspects);
+        else if (table_.digest.parts && old.bad().empty() && old.size() > 2 * rows_of_small_part)
+            compare_small_parts(interval, old, suspects);
+        else
+            compare_interval(interval, old, suspects);
+    }
+    expects_differences_ = !suspects.empty();
     const std::size_t differing = suspects.size();
     judge(interval, suspects, verdict);
     count_verified(interval, old, differing, verdict);
@@ -139,7 +164,55 @@ Verdict ChunkComparer::range(const mysql::KeyInterval &interval) {
     return verdict;
 }
 
-// The sums of the chunk differ: those of its parts tell where, and only there keys are compared one by one.
+void ChunkComparer::compare_even_parts(const EvenParts &parts, const std::vector<core::ChunkSum> &sums, const OldRows &old,
+                                       std::vector<Suspect> &suspects) {
+    std::vector<core::ChunkSum> own(parts.count());
+    std::vector<std::size_t> begins(parts.count() + 1, old.size()); // first row of each part
+    std::size_t part = 0;
+    begins[0] = 0;
+    for (std::size_t i = 0; i < old.size(); ++i) {
+        for (const std::size_t its = parts.part_of(integer_of_key(old.key(i)), part); part < its;)
+            begins[++part] = i;
+        own[part].add(old.hash(i));
+    }
+    DifferingRows rows;
+    for (const auto &[first, last] : differing_parts(own, sums))
+        rows.add(begins[first], begins[last + 1], parts.interval(first, last));
+    compare_parts(rows, old, suspects);
+}
+
+void ChunkComparer::compare_parts(const DifferingRows &rows, const OldRows &old, std::vector<Suspect> &suspects) {
+    const auto fresh = sides_.fresh.rows_of(table_.table_id, secret_, rows.lows, rows.highs);
+    for (std::size_t part = 0; part < fresh.size(); ++part)
+        compare_rows(old, rows.begins[part], rows.ends[part], fresh[part], suspects);
+}
+
+// The sums of the chunk differ: those of small parts, each beginning with a key of the old side, tell where.
+void ChunkComparer::compare_small_parts(const mysql::KeyInterval &interval, const OldRows &old, std::vector<Suspect> &suspects) {
+    const std::size_t rows = std::max(rows_of_small_part, old.size() / most_parts + 1);
+    std::vector<std::string> starts;
+    std::vector<core::ChunkSum> own;
+    for (std::size_t first = 0; first < old.size(); first += rows) {
+        if (first > 0)
+            starts.push_back(core::key_to_text(old.key(first), key_types_).at(0));
+        own.push_back(old.sum_of(first, std::min(old.size(), first + rows)));
+    }
+    sides_.fresh.send_parts(table_.table_id, secret_, interval.low, interval.high, starts);
+    DifferingRows differing;
+    for (const auto &[first, last] : differing_parts(own, sides_.fresh.receive_parts(starts.size()))) {
+        // From behind the last key of the part before up to the first key of the part behind, which is looked at as well.
+        const std::size_t begin = first * rows, end = std::min(old.size(), (last + 1) * rows);
+        mysql::KeyInterval part = interval;
+        if (begin > 0)
+            part.low = core::key_to_text(old.key(begin - 1), key_types_);
+        if (end < old.size())
+            part.high = core::key_to_text(old.key(end), key_types_);
+        differing.add(begin, std::min(old.size(), end + 1), part);
+    }
+    compare_parts(differing, old, suspects);
+}
+
+// The same where parts cannot be summed up at once: one after the other.
 void ChunkComparer::compare_interval(const mysql::KeyInterval &interval, const OldRows &old, std::vector<Suspect> &suspects) {
     KeySet under_bad_rows;
     const auto compare = [&](std::size_t first, std::size_t last, const mysql::KeyInterval &part) {

@@ -12,6 +12,7 @@
 #include "mysql/compare_session.hpp"
 #include "postgres/compare_api.hpp"
 #include "sync/chunk_rows.hpp"
+#include "sync/compare_parts.hpp"
 #include "sync/stop.hpp"
 
 #include <functional>
@@ -66,6 +67,10 @@ class ChunkComparer {
     void end();
     mysql::RowSink collect(OldRows &rows);
     void flush(OldRows &rows);
+    void compare_even_parts(const EvenParts &parts, const std::vector<core::ChunkSum> &sums, const OldRows &old,
+                            std::vector<Suspect> &suspects);
+    void compare_small_parts(const mysql::KeyInterval &interval, const OldRows &old, std::vector<Suspect> &suspects);
+    void compare_parts(const DifferingRows &rows, const OldRows &old, std::vector<Suspect> &suspects);
     void compare_interval(const mysql::KeyInterval &interval, const OldRows &old, std::vector<Suspect> &suspects);
     // Q, T: what is left when everything in flight is taken out of `suspects`.
     void judge(const mysql::KeyInterval &interval, std::vector<Suspect> &suspects, Verdict &verdict);
@@ -82,7 +87,10 @@ class ChunkComparer {
     const std::string secret_;
     std::unique_ptr<core::RowDigest> digest_; // mode fast
     std::vector<core::ImageType> key_types_;
-    std::string p_; // text of the snapshot in hand
+    bool integer_key_ = false;         // of one column
+    bool expects_differences_ = false; // the chunk before had some
+    std::size_t last_rows_ = 0;        // of the chunk before
+    std::string p_;                    // text of the snapshot in hand
     // Mode evaluated: rows whose hash must be asked for.
     std::vector<std::string> waiting_keys_;
     std::vector<std::optional<std::string>> waiting_images_;
