@@ -67,7 +67,7 @@ def test_plan_in_another_schema(scene, flavor):
     for step, ddl in scene.sql("SELECT step, ddl FROM tandem.plan('shop', 'planned%%', 'elsewhere')"):
         steps.append(step)
         scene.sql(ddl.replace("note text", "note varchar"))
-    assert steps == ["table", "sequence", "sequence", "sequence", "index", "comment", "table", "index", "index", "foreign key", "foreign key"]
+    assert steps == ["table", "sequence", "sequence", "sequence", "index", "comment", "table", "index", "index", "foreign key", "foreign key", "index"]
     assert len(scene.sql("SELECT tandem.add_tables('shop', 'planned%%', 'elsewhere')")) == 2
     scene.start_all()
     scene.write("UPDATE planned SET code = 'A' WHERE code = 'a'", "INSERT INTO planned_child (parent) SELECT id FROM planned")

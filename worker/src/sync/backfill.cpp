@@ -39,7 +39,7 @@ Backfill::~Backfill() {
 
 void Backfill::copy(const std::vector<core::TableConfig> &tables, const postgres::Settings &settings) {
     const std::lock_guard lock(mutex_);
-    settings_ = settings;
+    take(settings);
     std::map<int, std::shared_ptr<Table>> kept;
     for (const core::TableConfig &config : tables) {
         const auto known = tables_.find(config.table_id);
@@ -62,6 +62,15 @@ void Backfill::copy(const std::vector<core::TableConfig> &tables, const postgres
         threads_.emplace_back([this, index = static_cast<int>(threads_.size()) - 1] { run(index); });
 }
 
+// Nobody waits out a pause that the old budget of rows made. Under mutex_.
+void Backfill::take(const postgres::Settings &settings) {
+    if (settings.backfill_rows_per_second != settings_.backfill_rows_per_second) {
+        ordered_due_ = budget_free_ = {};
+        ++budget_;
+    }
+    settings_ = settings;
+}
+
 // Under mutex_.
 void Backfill::start_watch() {
     if (threads_.empty())
@@ -70,9 +79,7 @@ void Backfill::start_watch() {
 
 bool Backfill::may_read_ordered(const postgres::Settings &settings) {
     const std::lock_guard lock(mutex_);
-    if (settings.backfill_rows_per_second != settings_.backfill_rows_per_second)
-        ordered_due_ = budget_free_ = {}; // do not wait out a pause of the old budget
-    settings_ = settings;
+    take(settings);
     ordered_asked_ = Clock::now();
     start_watch();
     return !pace_.waits && ordered_asked_ >= ordered_due_;

@@ -72,6 +72,7 @@ class Backfill {
     void run(int index);
     void watch();
     void start_watch();
+    void take(const postgres::Settings &settings);
     bool work(Sessions &sessions, const std::shared_ptr<Table> &table);
     bool plan(Sessions &sessions, Table &table);
     void copy_chunk(Sessions &sessions, Table &table, const postgres::MarkedChunk &marked);
@@ -93,6 +94,7 @@ class Backfill {
     postgres::Settings settings_;
     Pace pace_{least_share, false, ""}; // until the load is known
     Clock::time_point budget_free_{};   // when the next row may be read, by the budget of rows per second
+    int budget_ = 0;                    // counts the changes of this budget
     std::map<int, int> in_hand_;        // chunks by table
     Clock::time_point ordered_asked_{}; // when the queue last wanted to read history
     Clock::time_point ordered_due_{};   // and may again

@@ -36,13 +36,20 @@ std::chrono::microseconds since(Clock::time_point start) {
 // After a piece of work: what the pace and the budget of rows leave to others.
 void Backfill::make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked) {
     Clock::time_point until;
+    int budget = 0;
     {
         const std::lock_guard lock(mutex_);
         until = next_work(rows, worked, Clock::now());
+        budget = budget_;
     }
     for (;;) {
         if (stop_.requested() || !table.wanted || !lease_->held())
             throw Abandoned{};
+        {
+            const std::lock_guard lock(mutex_);
+            if (budget != budget_)
+                return;
+        }
         const auto left = std::chrono::duration_cast<Millis>(until - Clock::now());
         if (left.count() <= 0)
             return;
