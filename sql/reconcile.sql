@@ -292,6 +292,38 @@ SELECT tandem.reverse_done(1, 1000000, ARRAY[:event], jsonb_build_object('tables
 SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, :'p0', ARRAY[key(16), key(17), key(18)]) ORDER BY key, reason;
 SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, pg_current_snapshot(), ARRAY[key(16), key(17)]);
 
+-- Changed keys: known when a sound pass began after the worker did; a pass that left rows which nobody will fetch is none.
+UPDATE tandem.table_state SET state = 'syncing', backfill_done = true WHERE table_id = 2;
+SELECT tandem.reconcilable(2), tandem._knows_changes(2);
+SELECT tandem.next_moment() AS before \gset
+SELECT tandem.report_changed_keys(1, 1000000, jsonb_build_object('2', :before, '99', 5)) -> '2' = '{"sound": 0, "running": 0}' AS none;
+SELECT table_id, epoch, since = :before AS since FROM tandem.changed_keys;
+SELECT run_id AS run FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
+SELECT (tandem.report_changed_keys(1, 1000000, jsonb_build_object('2', :before)) -> '2' ->> 'running')::bigint > :before AS runs;
+SELECT tandem.report_chunk(:run, jsonb_build_object('rows', 3, 'new_rows', 3, 'verified', 1, 'chunks', 1,
+  'in_flight', jsonb_build_array(jsonb_build_object('key', hex(1), 'reason', 'queue'), jsonb_build_object('key', hex(2), 'reason', 'retry'))), '[]') ->> 'continue' AS continue;
+SELECT tandem.end_pass(:run, 'done', NULL) ->> 'clean' AS clean;
+SELECT tandem._knows_changes(2);
+SELECT run_id AS run FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
+SELECT tandem.report_chunk(:run, jsonb_build_object('rows', 3, 'new_rows', 3, 'verified', 1, 'chunks', 1,
+  'in_flight', jsonb_build_array(jsonb_build_object('key', hex(1), 'reason', 'queue'), jsonb_build_object('key', hex(2), 'reason', 'journal'))), '[]') ->> 'continue' AS continue;
+SELECT tandem.end_pass(:run, 'done', NULL) ->> 'clean' AS clean;
+SELECT tandem._knows_changes(2);
+SELECT gate, ok, value FROM tandem._reconciliation_gates('{2}') ORDER BY gate;
+SELECT tandem.report_changed_keys(1, 1000000, jsonb_build_object('2', tandem.next_moment())) -> '2' ->> 'running' AS running;
+SELECT tandem._knows_changes(2);
+SELECT tandem.report_changed_keys(1, 1000000, '{}') IS NOT NULL AS told;
+SELECT count(*) AS left FROM tandem.changed_keys;
+SELECT tandem.report_changed_keys(1, 7, '{}');
+INSERT INTO tandem.cutover_run (kind, source_id, table_ids, tables, options) VALUES ('cutover', 1, '{2}', '{by hand.posts}', '{"waive": {"dead_letters": "known"}}') RETURNING run_id AS run \gset
+SELECT tandem.cutover_unverified(:run);
+UPDATE tandem.cutover_run SET options = jsonb_set(options, '{waive,divergence}', '"compared"') || '{"x": 1}' WHERE run_id = :run;
+SELECT tandem.cutover_unverified(:run);
+INSERT INTO tandem.discrepancy (table_id, key, kind, status, reason) VALUES (2, key(7), 'different', 'waived', 'known'), (2, key(8), 'different', 'open', NULL);
+INSERT INTO tandem.dead_letter (table_id, key, op, sqlstate, message, attempts) SELECT 2, key(9), 'U', '23505', 'twice', 1;
+SELECT tandem.decode_key(2, k) AS key FROM tandem.accepted_keys(:run, 2) AS k ORDER BY k;
+SELECT count(*) FROM tandem.accepted_keys(99, 2);
+
 -- A table that is forgotten takes everything along.
 DELETE FROM tandem.source_table;
 SELECT (SELECT count(*) FROM tandem.reconcile_run) + (SELECT count(*) FROM tandem.discrepancy) + (SELECT count(*) FROM tandem.reconcile_ledger) AS left;

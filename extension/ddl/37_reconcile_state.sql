@@ -52,6 +52,9 @@ SELECT pg_catalog.pg_extension_config_dump('tandem.reconcile_setting', '');
 
 -- --- passes -----------------------------------------------------------------------------------------------------------------------
 
+CREATE SEQUENCE tandem.reconcile_moment;
+COMMENT ON SEQUENCE tandem.reconcile_moment IS 'puts beginnings of passes and of what the worker remembers in order, without a clock';
+
 CREATE TABLE tandem.reconcile_run (
   run_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   table_id     integer NOT NULL REFERENCES tandem.source_table ON DELETE CASCADE,
@@ -74,6 +77,7 @@ CREATE TABLE tandem.reconcile_run (
   stall_reason text,
   changes      bigint NOT NULL DEFAULT 0,
   begun_xid    xid8,
+  begun_moment bigint,
   cancel       boolean NOT NULL DEFAULT false,
   repaired     boolean NOT NULL DEFAULT false,
   clean        boolean,
@@ -88,6 +92,7 @@ CREATE INDEX reconcile_run_table ON tandem.reconcile_run (table_id, run_id);
 CREATE INDEX reconcile_run_unfinished ON tandem.reconcile_run (table_id) WHERE state OPERATOR(pg_catalog.=) ANY (ARRAY['waiting', 'running']);
 COMMENT ON TABLE tandem.reconcile_run IS 'passes of reconciliation over a table; view: tandem.reconcile_runs';
 COMMENT ON COLUMN tandem.reconcile_run.cursor IS 'position, known to the worker only; where a pass that was interrupted goes on';
+COMMENT ON COLUMN tandem.reconcile_run.begun_moment IS 'number of tandem.reconcile_moment at which the pass began';
 COMMENT ON COLUMN tandem.reconcile_run.changes IS 'changed rows counted in the table when the pass began';
 
 CREATE TABLE tandem.reconcile_pending (
@@ -155,6 +160,7 @@ CREATE TABLE tandem.reconcile_ledger (
   pruned_changes   bigint NOT NULL DEFAULT 0,
   covered          bigint NOT NULL DEFAULT 0,
   pass_xid         xid8,
+  sound_moment     bigint,
   evidence_xid     xid8,
   backfill_rows    bigint,
   missing          bigint NOT NULL DEFAULT 0,
@@ -170,6 +176,7 @@ COMMENT ON COLUMN tandem.reconcile_ledger.changes_at_pass IS 'changed rows count
 COMMENT ON COLUMN tandem.reconcile_ledger.pruned_changes IS 'changed rows counted by rows of tandem.journal_keys that are gone';
 COMMENT ON COLUMN tandem.reconcile_ledger.covered IS 'changed rows since that beginning that were verified after their change';
 COMMENT ON COLUMN tandem.reconcile_ledger.pass_xid IS 'transactions below this one were over when the last complete pass began';
+COMMENT ON COLUMN tandem.reconcile_ledger.sound_moment IS 'moment at which the last pass began that found every row equal or on its way';
 COMMENT ON COLUMN tandem.reconcile_ledger.evidence_xid IS 'from here on every transaction in which apply wrote rows is in tandem.journal_keys';
 COMMENT ON COLUMN tandem.reconcile_ledger.backfill_rows IS 'rows that the backfill had written when that was noted';
 

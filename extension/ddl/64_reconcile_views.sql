@@ -73,7 +73,7 @@ CREATE VIEW tandem.pg_stat_tandem_reconcile AS
          d.open, d.repairing, d.waived, coalesce(l.missing, 0) AS confirmed_missing, coalesce(l.extra, 0) AS confirmed_extra,
          coalesce(l.different, 0) AS confirmed_different,
          (d.open + d.repairing) * 100.0 / nullif(l.rows, 0) AS divergence_percent,
-         CASE WHEN l.rows > 0 THEN least(((d.open + d.repairing) + u.unverified * tandem._upper_bound(l.pass_confirmed, l.verified + l.pass_confirmed)) * 100.0 / l.rows, 100) END
+         CASE WHEN l.rows = 0 AND u.unverified = 0 AND d.open + d.repairing = 0 THEN 0 WHEN l.rows > 0 THEN least(((d.open + d.repairing) + u.unverified * tandem._upper_bound(l.pass_confirmed, l.verified + l.pass_confirmed)) * 100.0 / l.rows, 100) END
            AS divergence_bound_percent,
          l.alarm, l.alarm_detail, l.alarm_since
   FROM tandem.source_table AS t

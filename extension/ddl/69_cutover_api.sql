@@ -137,17 +137,37 @@ RETURNS TABLE (gate text, "table" text, value text, "limit" text, ok boolean, wa
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT 'clean_pass', tandem._table_label(t.table_id),
-         CASE WHEN v.last_clean IS NULL THEN 'no clean pass yet'
+         CASE WHEN v.last_clean IS NULL AND k.known THEN format('every row was equal or on its way, %s rows changed since, %s discrepancies open', v.unverified, v.open)
+              WHEN v.last_clean IS NULL THEN 'no clean pass yet'
               ELSE format('last clean pass ended %s, %s rows changed since and not verified, %s discrepancies open', v.last_clean, v.unverified, v.open) END,
-         'a clean pass, no discrepancy open', coalesce(v.last_clean IS NOT NULL AND v.open = 0 AND v.repairing = 0, false), true,
+         'a clean pass, no discrepancy open', coalesce((v.last_clean IS NOT NULL OR k.known) AND v.open = 0 AND v.repairing = 0, false), true,
          format('SELECT * FROM tandem.reconcile(%L);', tandem._table_label(t.table_id))
-  FROM tandem.tables AS t LEFT JOIN tandem.pg_stat_tandem_reconcile AS v USING (source, "table") WHERE t.table_id = ANY (ids)
+  FROM tandem.tables AS t LEFT JOIN tandem.pg_stat_tandem_reconcile AS v USING (source, "table")
+  CROSS JOIN LATERAL (SELECT tandem._knows_changes(t.table_id) AS known) AS k
+  WHERE t.table_id = ANY (ids)
   UNION ALL
-  SELECT 'divergence', tandem._table_label(t.table_id), coalesce(v.divergence_bound_percent::text || ' %', 'not known'), '0.0001 %',
-         coalesce(v.divergence_bound_percent <= 0.0001, false), true, format('SELECT * FROM tandem.reconcile(%L);', tandem._table_label(t.table_id))
-  FROM tandem.tables AS t LEFT JOIN tandem.pg_stat_tandem_reconcile AS v USING (source, "table") WHERE t.table_id = ANY (ids)
+  SELECT 'divergence', tandem._table_label(t.table_id),
+         CASE WHEN k.known THEN format('all %s rows that changed since the last pass are compared in the pause', coalesce(v.unverified, 0))
+              ELSE coalesce(v.divergence_bound_percent::text || ' %', 'not known') END, '0.0001 %',
+         k.known OR coalesce(v.divergence_bound_percent <= 0.0001, false), true, format('SELECT * FROM tandem.reconcile(%L);', tandem._table_label(t.table_id))
+  FROM tandem.tables AS t LEFT JOIN tandem.pg_stat_tandem_reconcile AS v USING (source, "table")
+  CROSS JOIN LATERAL (SELECT coalesce(v.open = 0 AND v.repairing = 0 AND tandem._knows_changes(t.table_id), false) AS known) AS k
+  WHERE t.table_id = ANY (ids)
+  UNION ALL
+  SELECT 'verify', tandem._table_label(i), 'in the pause', 'rows that changed since the last pass are equal', true, true, NULL FROM unnest(ids) AS i
 $$;
 COMMENT ON FUNCTION tandem._reconciliation_gates(integer[]) IS 'gates that reconciliation has to open';
+
+CREATE FUNCTION tandem.cutover_unverified(run_id bigint) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT string_agg(format('%s of %s: %s, limit %s', g.gate, g."table", g.value, g."limit"), E'\n' ORDER BY g.gate, g."table")
+  FROM tandem.cutover_run AS r CROSS JOIN LATERAL tandem._reconciliation_gates(r.table_ids) AS g
+  WHERE r.run_id = cutover_unverified.run_id AND NOT g.ok AND NOT coalesce(r.options -> 'waive', '{}') ? g.gate
+$$;
+COMMENT ON FUNCTION tandem.cutover_unverified(bigint) IS
+  'gates of reconciliation that are closed now although they were open when the run was asked for, NULL when there are none';
+GRANT EXECUTE ON FUNCTION tandem.cutover_unverified(bigint) TO tandem_worker;
 
 CREATE FUNCTION tandem.cutover_check(tables text[], max_pause interval DEFAULT '1 s')
 RETURNS TABLE (gate text, "table" text, value text, "limit" text, ok boolean, waivable boolean, hint text)

@@ -34,6 +34,27 @@ def test_added_column_is_offered_and_taken(scene):
     assert scene.value("SELECT other FROM altered WHERE id = 500") is not None
 
 
+def test_columns_in_a_row(scene):
+    """Each begins to copy the table anew; the end of the copy before, wherever it is on its way, ends nothing any more."""
+    names = [f"c{i}" for i in range(16)]
+    old(scene, "CREATE TABLE wide (id INT NOT NULL PRIMARY KEY, v INT, " + ", ".join(f"{c} INT DEFAULT 1" for c in names) + ") ENGINE=InnoDB",
+        "INSERT INTO wide (id, v) VALUES " + ", ".join(f"({i}, {i})" for i in range(10)))
+    scene.sql("CREATE TABLE wide (id integer PRIMARY KEY, v integer)")
+    scene.add_table("wide", target="wide")
+    scene.sql("SELECT tandem.start('wide')")
+    wait_sync(scene, "wide")
+    with Writes(scene, "wide", columns="v"):
+        for i, name in enumerate(names):
+            scene.sql(f"ALTER TABLE wide ADD COLUMN {name} integer")
+            scene.sql("SELECT tandem.add_column('wide', %s)", (name,))
+            time.sleep(i % 7 * 0.012)
+        wait_until(lambda: scene.states()["wide"] == "syncing", 60, 0.1, "wide to be in sync")
+    scene.check()
+    scene.sql("SELECT tandem.drop_table('wide')")
+    wait_until(lambda: "wide" not in scene.states(), 30, 0.1, "wide to be forgotten")
+    old(scene, "DROP TABLE wide")
+
+
 def test_column_that_is_not_read_is_dropped_and_retyped(scene):
     old(scene, "CREATE TABLE half (id INT NOT NULL PRIMARY KEY, a INT, b INT, c INT) ENGINE=InnoDB", "INSERT INTO half VALUES (1, 1, 1, 1), (2, 2, 2, 2)")
     scene.sql("CREATE TABLE half (id integer PRIMARY KEY, c integer)")

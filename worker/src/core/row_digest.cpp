@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <random>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -94,6 +95,14 @@ void append_canonical_numeric(std::string &out, std::string_view sent) {
     put16(out, static_cast<unsigned>(weight));
     put16(out, sign);
     out.append(first, last);
+}
+
+std::string RowDigest::new_secret() {
+    std::random_device random;
+    std::string secret(secret_size, '\0');
+    for (char &c : secret)
+        c = static_cast<char>(random() & 0xff);
+    return secret;
 }
 
 RowDigest::RowDigest(const DigestPlan &plan, const std::vector<Column> &columns, std::string secret) : secret_(std::move(secret)) {

@@ -42,6 +42,7 @@ struct ChunkSum {
 class RowDigest {
   public:
     static constexpr std::size_t secret_size = 192;
+    static std::string new_secret(); // at random
 
     // `plan` must be of mode fast and `columns` those of the table. Throws core::Error when an image type cannot be of the class that
     // the plan says, or the secret has another size.

@@ -19,10 +19,12 @@ constexpr int bound_tries = 100;
 
 // How a table is read: its columns, the key's among them or once more behind them.
 struct Shape {
+    std::string prefix; // of its columns
     std::vector<core::Column> key, columns;
     std::size_t image_fields = 0, key_first = 0;
 
-    Shape(const core::TableConfig &table, bool images) : key(core::key_columns_of(table)) {
+    Shape(const core::TableConfig &table, bool images, std::string column_prefix = "t.")
+        : prefix(std::move(column_prefix)), key(core::key_columns_of(table)) {
         if (images)
             columns = table.columns;
         image_fields = columns.size();
@@ -34,7 +36,7 @@ struct Shape {
         if (!leads)
             columns.insert(columns.end(), key.begin(), key.end());
     }
-    std::string list() const { return select_list(columns, key_names_of(columns, "t.")); }
+    std::string list() const { return select_list(columns, key_names_of(columns, prefix)); }
 };
 
 std::uint64_t stream(RowReader &reader, const Shape &shape, const RowSink &sink) {
@@ -58,11 +60,13 @@ std::uint64_t stream(RowReader &reader, const Shape &shape, const RowSink &sink)
 
 struct CompareSession::Impl {
     core::SourceConnection connection;
-    Client client;
+    std::optional<Client> own;
+    Client &client;
     std::map<int, std::string> index; // by table id
     LoadReader load;
 
-    explicit Impl(const core::SourceConnection &source) : connection(source), client(source) {
+    Impl(const core::SourceConnection &source, Client &holder) : connection(source), client(holder) {}
+    explicit Impl(const core::SourceConnection &source) : connection(source), own(std::in_place, source), client(*own) {
         // What waits for us must not wait long, and what we wait for is not worth it (a table locked by DDL).
         client.execute("SET SESSION lock_wait_timeout = 2", "setting the lock timeout");
     }
@@ -70,15 +74,21 @@ struct CompareSession::Impl {
         auto known = index.find(table.table_id);
         if (known == index.end())
             known = index.emplace(table.table_id, force_key_index(client, connection.database, table)).first;
-        return " FROM " + quote_name(connection.database, table.name) + " t" + known->second;
+        return " FROM " + quote_name(connection.database, table.name) + " " + alias(table) + known->second;
     }
+    // LOCK TABLES locks aliases, and no two tables may have the same.
+    std::string alias(const core::TableConfig &table) const { return own ? "t" : child_alias(table.table_id); }
     std::string outbox(const core::TableConfig &table) const { return quote_name(connection.metadata_database, table.outbox); }
 };
 
 CompareSession::CompareSession(const core::SourceConnection &connection) : impl_(std::make_unique<Impl>(connection)) {}
+CompareSession::CompareSession(const core::SourceConnection &connection, Client &holder)
+    : impl_(std::make_unique<Impl>(connection, holder)) {}
 CompareSession::~CompareSession() = default;
 CompareSession::CompareSession(CompareSession &&) noexcept = default;
 CompareSession &CompareSession::operator=(CompareSession &&) noexcept = default;
+
+void CompareSession::prepare(const core::TableConfig &table) { (void)impl_->from(table); }
 
 void CompareSession::begin_snapshot() {
     impl_->client.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "beginning a snapshot");
@@ -137,8 +147,8 @@ std::uint64_t CompareSession::read_interval(const core::TableConfig &table, cons
 }
 
 void CompareSession::read_list(const core::TableConfig &table, const std::vector<std::string> &keys, bool images, const RowSink &sink) {
-    const Shape shape(table, images);
-    const std::vector<std::string> names = key_names_of(shape.key, "t.");
+    const Shape shape(table, images, impl_->alias(table) + ".");
+    const std::vector<std::string> names = key_names_of(shape.key, shape.prefix);
     std::vector<core::ImageType> types;
     for (const core::Column &column : shape.key)
         types.push_back(core::parse_image_type(column.image_type));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/types.hpp"
+#include "mysql/client.hpp"
 #include "mysql/key_range.hpp"
 #include "mysql/old_load.hpp"
 #include "mysql/source_session.hpp"
@@ -20,6 +21,9 @@ namespace tandem::mysql {
 class CompareSession {
   public:
     explicit CompareSession(const core::SourceConnection &connection);
+    // On a session of somebody else that holds the tables with LOCK TABLES: without snapshots. Only read_list, of tables that were prepared.
+    CompareSession(const core::SourceConnection &connection, Client &holder);
+    void prepare(const core::TableConfig &table);
     ~CompareSession();
     CompareSession(CompareSession &&) noexcept;
     CompareSession &operator=(CompareSession &&) noexcept;

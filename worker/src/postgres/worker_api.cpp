@@ -259,6 +259,14 @@ void WorkerApi::reached_barrier(int source_id, std::int64_t epoch, std::int64_t 
                    {std::to_string(source_id), std::to_string(epoch), std::to_string(barrier)});
 }
 
+std::int64_t WorkerApi::next_moment() { return session_.query("SELECT tandem.next_moment()").number(0, 0); }
+
+json WorkerApi::report_changed_keys(int source_id, std::int64_t epoch, const json &since) {
+    return json::parse(
+        session_.query("SELECT tandem.report_changed_keys($1, $2, $3)", {std::to_string(source_id), std::to_string(epoch), since.dump()})
+            .text(0, 0));
+}
+
 void WorkerApi::report_stats(int source_id, std::int64_t epoch, const json &stats) {
     session_.query("SELECT tandem.report_stats($1, $2, $3)", {std::to_string(source_id), std::to_string(epoch), dump(stats)});
 }

@@ -112,6 +112,9 @@ class WorkerApi {
     void report_sweep(int table_id, std::int64_t epoch, std::int64_t loss, const std::vector<std::string> &cursor, std::size_t swept,
                       std::size_t suspected, bool done);
     void reached_barrier(int source_id, std::int64_t epoch, std::int64_t barrier);
+    // Changed keys that the pump remembers (docs/protocol.md section 18).
+    std::int64_t next_moment();
+    nlohmann::json report_changed_keys(int source_id, std::int64_t epoch, const nlohmann::json &since);
     void report_stats(int source_id, std::int64_t epoch, const nlohmann::json &stats);
 
     // Backfill (docs/protocol.md section 16).

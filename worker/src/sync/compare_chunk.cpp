@@ -347,6 +347,30 @@ void ChunkComparer::settle(const std::vector<Suspect> &first, Verdict &verdict) 
     }
 }
 
+// The old side's equality gives neighbours as well ('abc' for 'ABC'), and one row for two keys in two statements.
+void ChunkComparer::read_old(const std::vector<std::string> &keys, OldRows &rows) {
+    const KeySet asked(keys.begin(), keys.end());
+    KeySet seen;
+    const mysql::RowSink sink = collect(rows);
+    sides_.old.read_list(table_, keys, true, [&](std::string_view key, std::string_view image, const core::Untranslatable *bad) {
+        const std::string own(key);
+        if (asked.contains(own) && seen.insert(own).second)
+            sink(key, image, bad);
+    });
+    flush(rows);
+}
+
+std::vector<Suspect> ChunkComparer::standing(const std::vector<std::string> &keys) {
+    sides_.fresh.send_keys(table_.table_id, secret_, keys);
+    OldRows old;
+    read_old(keys, old);
+    const std::vector<postgres::KeyHash> fresh = sides_.fresh.receive_keys();
+    std::vector<Suspect> suspects;
+    compare_rows(old, 0, old.size(), fresh, suspects);
+    compare_bad_rows(old, set_of(fresh), suspects);
+    return suspects;
+}
+
 // One chunk over a list of keys. Confirms what is left when it is the last look. nullopt: skipped.
 std::optional<std::vector<Suspect>> ChunkComparer::look(const std::vector<std::string> &keys, bool last, Verdict &verdict) {
     if (!begin(verdict))
@@ -354,19 +378,8 @@ std::optional<std::vector<Suspect>> ChunkComparer::look(const std::vector<std::s
     sides_.fresh.send_keys(table_.table_id, secret_, keys);
     const Clock::time_point started = Clock::now();
     sides_.old.begin_snapshot();
-    const KeySet asked(keys.begin(), keys.end());
     OldRows old;
-    {
-        // The old side's equality gives neighbours as well ('abc' for 'ABC'), and one row for two keys in two statements.
-        KeySet seen;
-        const mysql::RowSink sink = collect(old);
-        sides_.old.read_list(table_, keys, true, [&](std::string_view key, std::string_view image, const core::Untranslatable *bad) {
-            const std::string own(key);
-            if (asked.contains(own) && seen.insert(own).second)
-                sink(key, image, bad);
-        });
-        flush(old);
-    }
+    read_old(keys, old);
     verdict.old_us += us_since(started);
     const std::vector<postgres::KeyHash> fresh = sides_.fresh.receive_keys();
     std::vector<Suspect> suspects;

@@ -60,12 +60,16 @@ class ChunkComparer {
     // These keys, whatever their place.
     Verdict list(const std::vector<std::string> &keys);
 
+    // Which of these keys differ while neither side moves: the old tables are locked, everything is applied. Without snapshots.
+    std::vector<Suspect> standing(const std::vector<std::string> &keys);
+
     const core::TableConfig &table() const { return table_; }
 
   private:
     bool begin(Verdict &verdict);
     void end();
     mysql::RowSink collect(OldRows &rows);
+    void read_old(const std::vector<std::string> &keys, OldRows &rows);
     void flush(OldRows &rows);
     void compare_even_parts(const EvenParts &parts, const std::vector<core::ChunkSum> &sums, const OldRows &old,
                             std::vector<Suspect> &suspects);

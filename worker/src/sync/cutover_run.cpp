@@ -27,6 +27,8 @@ std::optional<CutoverRun> CutoverRun::next(postgres::WorkerApi &api, int source_
     const json &options = asked.at("options");
     run.max_pause = Millis(options.value("max_pause_ms", 1000));
     run.lock_wait = Millis(options.value("lock_wait_ms", 30000));
+    if (const auto waived = options.find("waive"); waived != options.end() && waived->is_object())
+        run.verifies = !waived->contains("verify");
     if (asked.at("moved_to").is_object())
         for (const auto &[id, where] : asked.at("moved_to").items())
             run.moved_to[std::stoi(id)] = where.get<std::string>();

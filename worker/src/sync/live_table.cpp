@@ -47,6 +47,7 @@ void begin_resync(LiveTable &table, std::int64_t loss, std::string reason) {
     table.resync_reason = std::move(reason);
     table.sweeping = table.swept = false;
     table.settled_by = -1;
+    table.last_chunk = 0; // the end of a copy that is still on its way ends nothing any more
     table.config.identity.clear();
     touch(table);
 }

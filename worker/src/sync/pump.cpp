@@ -95,6 +95,7 @@ Pump::Outcome Pump::loop() {
         if (std::exchange(look_for_run_, false))
             take_cutover();
         advance_tables();
+        follow_changed_keys(false);
         bool worked = false;
         const std::size_t depth = static_cast<std::size_t>(settings_.pipeline_depth);
         if (in_flight_.size() < depth)

@@ -12,6 +12,7 @@
 #include "sync/batch.hpp"
 #include "sync/capture_guard.hpp"
 #include "sync/capture_keeper.hpp"
+#include "sync/changed_keys.hpp"
 #include "sync/cutover_run.hpp"
 #include "sync/lease.hpp"
 #include "sync/live_table.hpp"
@@ -27,6 +28,8 @@
 #include <set>
 
 namespace tandem::sync {
+
+class ChangedRows;
 
 class Pump {
   public:
@@ -92,6 +95,11 @@ class Pump {
     void chunk_acknowledged(const Batch &batch);
     void move_requests();
     void insert_requests(LiveTable &table, const std::vector<postgres::Request> &requests);
+    // pump_verify.cpp
+    void follow_changed_keys(bool now);
+    std::unique_ptr<ChangedRows> compare_changed(CutoverRun &run);
+    void verify_changed(CutoverRun &run, ChangedRows &rows);
+
     // pump_cutover.cpp
     void take_cutover();
     void cut_over(CutoverRun &run);
@@ -143,6 +151,9 @@ class Pump {
     std::string guard_error_;
     Clock::time_point guard_told_{};
     Clock::time_point pinged_{};
+    ChangedKeys changed_;
+    nlohmann::json changed_told_; // last report of it
+    Clock::time_point changed_told_at_{};
     std::set<int> held_;       // during a cut-over only these tables are read; empty: all
     bool look_for_run_ = true; // the configuration has changed: a cut-over may be asked for
 };

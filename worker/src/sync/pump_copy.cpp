@@ -152,10 +152,17 @@ bool Pump::copy_live_batch() {
             table->captured_events += count;
             budget.spend(count, copied.bytes);
             batch.parts.push_back({table->config.table_id, std::move(events.ids), copied.removes, {}});
-            if (reconciler_->applied().wanted(table->config.table_id))
-                for (core::KeyEvent &event : events.keys)
-                    if (!event.key_error)
-                        batch.parts.back().keys.push_back(std::move(event.key));
+            const bool verifies = reconciler_->applied().wanted(table->config.table_id),
+                       remembers = changed_.watches(table->config.table_id);
+            for (core::KeyEvent &event : events.keys) {
+                if (event.key_error)
+                    continue;
+                if (remembers)
+                    changed_.add(table->config.table_id, event.key);
+                if (verifies)
+                    batch.parts.back().keys.push_back(std::move(event.key));
+            }
+            changed_.trim(batch.batch_id, started);
         }
         snapshot.end();
         if (!batch.parts.empty())

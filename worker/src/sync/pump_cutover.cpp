@@ -7,6 +7,7 @@
 #include "log.hpp"
 #include "mysql/control_session.hpp"
 #include "mysql/old_fence.hpp"
+#include "sync/changed_rows.hpp"
 #include "sync/failpoint.hpp"
 
 #include <algorithm>
@@ -184,6 +185,8 @@ void Pump::cut_over(CutoverRun &run) {
         taken[config->table_id] = mysql::taken_events(client, row_.connection, *config);
     client.execute(mysql::create_phase_table(row_.connection), "creating the table of phases on the old side");
 
+    const std::unique_ptr<ChangedRows> rows = compare_changed(run);
+    failpoint("cutover:after_compare");
     run.begin(*api_, begin_timeout);
     failpoint("cutover:after_begin");
     run.step("begin", "epoch " + std::to_string(run.attempt));
@@ -210,6 +213,9 @@ void Pump::cut_over(CutoverRun &run) {
                    "Nothing has changed. Call again when the lag is lower, or allow a longer max_pause.");
         run.step("drain");
         failpoint("cutover:after_drain");
+        if (rows)
+            verify_changed(run, *rows);
+        failpoint("cutover:after_verify");
         for (const core::TableConfig *config : configs) {
             const auto [column, next] = mysql::auto_increment(client, row_.connection, *config);
             if (!column.empty() && next > 0)

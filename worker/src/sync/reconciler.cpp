@@ -5,7 +5,6 @@
 #include "log.hpp"
 
 #include <algorithm>
-#include <random>
 
 namespace tandem::sync {
 namespace {
@@ -16,14 +15,6 @@ using nlohmann::json;
 constexpr Millis after_failure{10000};
 constexpr Millis others_patience{10000};
 constexpr std::size_t scans_at_once = 1; // of one source: more would not be faster, and press the old side harder
-
-std::string any_secret() {
-    std::random_device random;
-    std::string secret(core::RowDigest::secret_size, '\0');
-    for (char &c : secret)
-        c = static_cast<char>(random() & 0xff);
-    return secret;
-}
 
 std::chrono::microseconds micros(Clock::duration time) { return std::chrono::duration_cast<std::chrono::microseconds>(time); }
 
@@ -353,7 +344,7 @@ bool Reconciler::recheck() {
         std::vector<std::string> keys;
         for (const json &key : one.at("keys"))
             keys.push_back(postgres::bytes_of(key.get<std::string>()));
-        ChunkComparer comparer(sessions_->sides(), *table, cascade_ancestors(*table, tables_), any_secret());
+        ChunkComparer comparer(sessions_->sides(), *table, cascade_ancestors(*table, tables_), core::RowDigest::new_secret());
         for (std::size_t first = 0; first < keys.size(); first += keys_at_once) {
             const std::vector<std::string> some(keys.begin() + static_cast<std::ptrdiff_t>(first),
                                                 keys.begin() + static_cast<std::ptrdiff_t>(std::min(keys.size(), first + keys_at_once)));
