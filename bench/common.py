@@ -104,12 +104,15 @@ def busy_share(seconds):
 
 
 # --- sysbench -----------------------------------------------------------------------------------------------------------------------
-def sysbench(old, database, command, threads=4, **options):
+def sysbench_command(old, database, command, threads=4, **options):
     program = shutil.which("sysbench") or "/usr/bin/sysbench"
-    arguments = [program, "oltp_write_only", f"--mysql-socket={old.socket}", "--mysql-user=root", f"--mysql-db={database}",
-                 f"--tables={SYSBENCH_SCHEMA_TABLES}", f"--table-size={SYSBENCH_ROWS}", f"--threads={threads}", "--report-interval=0",
-                 *[f"--{name.replace('_', '-')}={value}" for name, value in options.items()], command]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return [program, "oltp_write_only", f"--mysql-socket={old.socket}", "--mysql-user=root", f"--mysql-db={database}",
+            f"--tables={SYSBENCH_SCHEMA_TABLES}", f"--table-size={SYSBENCH_ROWS}", f"--threads={threads}", "--report-interval=0",
+            *[f"--{name.replace('_', '-')}={value}" for name, value in options.items()], command]
+
+
+def sysbench(old, database, command, threads=4, **options):
+    done = subprocess.run(sysbench_command(old, database, command, threads, **options), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"sysbench: {done.stdout[-1500:]}{done.stderr[-1500:]}")
     return done.stdout

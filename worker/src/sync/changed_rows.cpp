@@ -11,6 +11,8 @@ namespace tandem::sync {
 namespace {
 
 constexpr std::size_t named_in_error = 5;
+constexpr std::size_t first_keys = 50; // in the pause: rows may be large, and the clock runs
+constexpr Millis soon{20};             // a piece that was compared so fast may be followed by a larger one
 
 } // namespace
 
@@ -78,20 +80,25 @@ std::vector<std::string> ChangedRows::equal_now(int table_id, std::vector<std::s
 void ChangedRows::verify(int table_id, const std::vector<std::string> &keys, Clock::time_point deadline) {
     ChunkComparer &comparer = comparers_.at(table_id).standing;
     const std::vector<std::string> wanted = to_compare(table_id, keys);
-    for (std::size_t first = 0; first < wanted.size(); first += keys_at_once) {
-        if (Clock::now() > deadline)
+    std::size_t pieces = first_keys;
+    for (std::size_t first = 0; first < wanted.size();) {
+        const Clock::time_point started = Clock::now();
+        if (started > deadline)
             throw core::Error(core::Side::worker, "57014",
                               "rows that changed could not be compared within the pause: " + std::to_string(wanted.size() - first) +
                                   " of table \"" + comparer.table().name + "\" are left",
                               false, "Nothing has changed. Call again, or allow a longer max_pause.");
         const auto from = wanted.begin() + static_cast<std::ptrdiff_t>(first);
-        const std::vector<std::string> some(from, from + static_cast<std::ptrdiff_t>(std::min(keys_at_once, wanted.size() - first)));
+        const std::vector<std::string> some(from, from + static_cast<std::ptrdiff_t>(std::min(pieces, wanted.size() - first)));
         if (const std::vector<Suspect> suspects = comparer.standing(some); !suspects.empty()) {
             std::vector<std::string> differ;
             for (const Suspect &suspect : suspects)
                 differ.push_back(suspect.key);
             refuse(comparer.table(), differ);
         }
+        first += some.size();
+        if (Clock::now() - started < soon)
+            pieces = std::min(2 * pieces, keys_at_once);
     }
 }
 

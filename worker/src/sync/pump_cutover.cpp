@@ -252,6 +252,7 @@ void Pump::cut_over(CutoverRun &run) {
         throw;
     }
     // The source of truth has changed: only forward.
+    reverse_->look();
     unlock_old_tables();
     run.pause_ends();
     run.step("unlock");

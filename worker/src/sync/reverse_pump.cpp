@@ -93,12 +93,13 @@ void ReversePump::serve() {
     Clock::time_point pinged = Clock::now();
     Millis pause = shortest_pause;
     while (!stop_.requested() && lease_->held()) {
-        if (Clock::now() - looked >= look_for_tables) {
+        if (look_.exchange(false) || Clock::now() - looked >= look_for_tables) {
             looked = Clock::now();
             follow();
         }
         if (tables_.empty()) {
-            stop_.wait_for(Millis(200));
+            for (int slice = 0; slice < 10 && !look_ && !stop_.requested(); ++slice)
+                stop_.wait_for(Millis(20));
             continue;
         }
         if (write_batch()) {

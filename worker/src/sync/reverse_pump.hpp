@@ -12,6 +12,7 @@
 #include "sync/lease.hpp"
 #include "sync/stop.hpp"
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
@@ -27,6 +28,8 @@ class ReversePump {
     ~ReversePump();
     ReversePump(const ReversePump &) = delete;
     ReversePump &operator=(const ReversePump &) = delete;
+
+    void look() { look_ = true; } // any thread: the new side has become the source of truth of more tables
 
   private:
     struct Table {
@@ -44,6 +47,7 @@ class ReversePump {
     const core::SourceConnection connection_;
     const std::shared_ptr<const Lease> lease_;
     Stop stop_;
+    std::atomic<bool> look_{false};
     std::unique_ptr<postgres::WorkerApi> api_;
     std::unique_ptr<mysql::RowWriter> writer_;
     std::map<int, Table> tables_;
