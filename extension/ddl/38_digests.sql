@@ -92,7 +92,8 @@ BEGIN
                      ELSE tandem._image_is_value(c.image_type, c.image_typmod, c.type, c.typmod, o.mysql_type) END)
                    THEN 'fast' ELSE 'evaluated' END,
       'range', tandem._key_order_is_kept(t.table_id),
-      'parts', tandem._can_sum_parts(t.table_id),
+      -- By policy, not by rows that come and go: what the worker compares by must not change with them.
+      'parts', NOT EXISTS (SELECT FROM tandem.source_column AS s WHERE s.table_id = t.table_id AND s.policy = 'sidecar') AND tandem._can_sum_parts(t.table_id),
       'sidecar', EXISTS (SELECT FROM tandem.source_column AS s WHERE s.table_id = t.table_id AND s.policy = 'sidecar'),
       'columns', jsonb_agg(jsonb_build_object('position', c."position", 'name', c.name, 'ordinal', c.ordinal, 'class', c.class) ORDER BY c."position"))
     FROM tandem.source_table AS t

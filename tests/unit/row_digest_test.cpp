@@ -207,9 +207,8 @@ TEST(RowDigest, OriginalsInTheSidecarCount) {
     const Hash128 kept = digest.of_image(key, image(R"([{"column":"d","rule":"zero date","policy":"sidecar","bytes":"3030"}])"));
     EXPECT_NE(none, kept);
     Hash128 wanted = none;
-    wanted += of_bytes(std::string("\x11\x07\0\0\0", 5) + key +
-                       std::string("\1\0\0\0d\x09\0\0\0zero date\2\0\0\0"
-                                   "00",
-                                   5 + 13 + 6));
+    const auto part = [](std::string_view length, std::string_view bytes) { return "\x11" + std::string(length) + std::string(bytes); };
+    using namespace std::string_view_literals;
+    wanted += of_bytes(part("\7\0\0\0"sv, key) + part("\1\0\0\0"sv, "d") + part("\x09\0\0\0"sv, "zero date") + part("\2\0\0\0"sv, "00"));
     EXPECT_EQ(kept, wanted);
 }

@@ -155,3 +155,25 @@ def test_keys_of_another_case(scene):
     equal(scene)
     call(scene, "rollback", ["shop.plain"], max_pause="5 s")
     scene.check()
+
+
+def test_a_pass_right_after_the_copy(scene):
+    """It counts; and values that PostgreSQL cannot hold come and go without the worker forgetting what changed."""
+    scene.old.script("CREATE TABLE dates (id INT PRIMARY KEY, d DATE) ENGINE=InnoDB;", scene.old_database)
+    connection = scene.app()
+    with connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+        cursor.execute("INSERT INTO dates VALUES (1, '0000-00-00'), (2, '2024-02-30'), (3, '2024-01-01')")
+        scene.sql("SELECT tandem.add_table('shop', 'dates', policies => '{\"d\": \"sidecar\"}')")
+        scene.sql("SELECT tandem.start('dates')")
+        scene.wait_caught_up()
+        assert scene.sql("SELECT * FROM tandem.reconcile('shop.dates')") == []
+        scene.sql("SELECT tandem.set_phase('shop.dates', 'ready')")
+        for statement in ("UPDATE dates SET d = '2024-03-01' WHERE id < 3", "UPDATE dates SET d = '0000-00-00' WHERE id = 3", "INSERT INTO dates VALUES (4, '2024-00-00')", "DELETE FROM dates WHERE id = 1"):
+            cursor.execute(statement)
+            scene.wait_caught_up()
+        wait_until(lambda: not scene.sql("SELECT gate, value FROM tandem.cutover_check('{shop.dates}') WHERE NOT ok"), 30, 0.2, "the gates to open")
+        call(scene, "rehearse_cutover", ["shop.dates"], max_pause="5 s")
+    connection.close()
+    scene.sql("SELECT tandem.drop_table('dates')")
+    wait_until(lambda: "dates" not in scene.states(), 30, 0.1, "dates to be forgotten")

@@ -81,6 +81,17 @@ def test_policy(scene, app, policy):
     assert counted == {(name, rule, policy): (4, 4 if policy == "sidecar" else None) for name, (_, _, rule, *_) in LOSSES.items()}
     originals = {(id_, name): (rule, original) for number, (name, (_, _, rule, original, _, _)) in enumerate(LOSSES.items(), 100) for id_ in (1, 3, 4, number)}
     assert kept == (originals if policy == "sidecar" else {})
+    # What was replaced as declared is no difference; an original that is lost or spoilt is one.
+    reconcile = f"SELECT kind, key FROM tandem.reconcile('shop.{table}') ORDER BY key"
+    assert scene.sql(reconcile) == []
+    if policy == "sidecar":
+        entry = "FROM tandem.source_table AS t WHERE t.table_id = s.table_id AND t.name = %s AND (tandem.decode_key(s.table_id, s.key) ->> 'id')::int = %s AND s.column_name = %s"
+        scene.sql("UPDATE tandem.sidecar AS s SET original = s.original || '\\x00' " + entry, (table, 1, "sjis"))
+        scene.sql("DELETE FROM tandem.sidecar AS s USING" + entry[4:], (table, 3, "zero"))
+        assert scene.sql(reconcile) == [("different", {"id": 1}), ("different", {"id": 3})]
+        scene.sql("SELECT tandem.repair(%s, dry_run => false)", (f"shop.{table}",))
+        scene.wait_caught_up()
+        assert scene.sql(reconcile) == []
     # Mended, and gone.
     app.execute(f"UPDATE {table} SET " + ", ".join(f"{name} = {value}" for name, value in GOOD.items()) + " WHERE id <> 3")
     app.execute(f"DELETE FROM {table} WHERE id = 3")

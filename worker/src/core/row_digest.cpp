@@ -228,9 +228,9 @@ Hash128 RowDigest::of_losses(std::string_view key, std::string_view losses) {
         if (loss.at("policy") != "sidecar")
             continue;
         buffer_.clear();
-        buffer_.push_back(tag_sidecar);
         for (const std::string &part : {std::string(key), loss.at("column").get<std::string>(), loss.at("rule").get<std::string>(),
                                         unhex(loss.at("bytes").get<std::string>())}) {
+            buffer_.push_back(tag_sidecar);
             const auto length = static_cast<std::uint32_t>(part.size());
             for (int i = 0; i < 4; ++i)
                 buffer_.push_back(static_cast<char>(length >> (8 * i) & 0xff));

@@ -153,7 +153,7 @@ class Pump {
     Clock::time_point pinged_{};
     ChangedKeys changed_;
     nlohmann::json changed_told_; // last report of it
-    Clock::time_point changed_told_at_{};
+    Clock::time_point changed_told_at_{}, changed_looked_at_{};
     std::set<int> held_;       // during a cut-over only these tables are read; empty: all
     bool look_for_run_ = true; // the configuration has changed: a cut-over may be asked for
 };

@@ -14,7 +14,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr Millis told_every{10000};
+constexpr Millis told_every{10000}, looked_every{100};
 constexpr std::size_t few_keys = 500;     // so many are left for the pause without another round before it
 constexpr double share_for_verify = 0.85; // of the pause, from its beginning
 
@@ -34,8 +34,13 @@ void Pump::follow_changed_keys(bool now) {
         else if (changed_.watches(table_id))
             changed_.forget(table_id);
     }
+    // A moment at once: a pass that begins now shall count.
     const std::int64_t oldest = in_flight_.empty() ? std::numeric_limits<std::int64_t>::max() : in_flight_.front().batch_id;
-    if (const std::vector<int> unmarked = changed_.unmarked(oldest); !unmarked.empty()) {
+    const std::vector<int> unmarked = changed_.unmarked(oldest);
+    if (!now && unmarked.empty() && at - changed_looked_at_ < looked_every)
+        return;
+    changed_looked_at_ = at;
+    if (!unmarked.empty()) {
         const std::int64_t moment = api_->next_moment();
         for (const int table_id : unmarked)
             changed_.mark(table_id, moment);
