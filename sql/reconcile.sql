@@ -292,7 +292,7 @@ SELECT tandem.reverse_done(1, 1000000, ARRAY[:event], jsonb_build_object('tables
 SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, :'p0', ARRAY[key(16), key(17), key(18)]) ORDER BY key, reason;
 SELECT tandem.decode_key(1, key) AS key, reason FROM tandem.chunk_in_flight(1, pg_current_snapshot(), ARRAY[key(16), key(17)]);
 
--- Changed keys: known when a sound pass began after the worker did; a pass that left rows which nobody will fetch is none.
+-- Changed keys: known when a sound pass began after the worker did; a pass that did not end is none. What it never saw at rest is kept.
 UPDATE tandem.table_state SET state = 'syncing', backfill_done = true WHERE table_id = 2;
 SELECT tandem.reconcilable(2), tandem._knows_changes(2);
 SELECT tandem.next_moment() AS before \gset
@@ -302,18 +302,28 @@ SELECT run_id AS run FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
 SELECT (tandem.report_changed_keys(1, 1000000, jsonb_build_object('2', :before)) -> '2' ->> 'running')::bigint > :before AS runs;
 SELECT tandem.report_chunk(:run, jsonb_build_object('rows', 3, 'new_rows', 3, 'verified', 1, 'chunks', 1,
   'in_flight', jsonb_build_array(jsonb_build_object('key', hex(1), 'reason', 'queue'), jsonb_build_object('key', hex(2), 'reason', 'retry'))), '[]') ->> 'continue' AS continue;
-SELECT tandem.end_pass(:run, 'done', NULL) ->> 'clean' AS clean;
-SELECT tandem._knows_changes(2);
+SELECT tandem.end_pass(:run, 'cancelled', 'by the test') ->> 'clean' AS clean;
+SELECT tandem._knows_changes(2), count(*) AS unsettled FROM tandem.unsettled_keys(2);
 SELECT run_id AS run FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
 SELECT tandem.report_chunk(:run, jsonb_build_object('rows', 3, 'new_rows', 3, 'verified', 1, 'chunks', 1,
   'in_flight', jsonb_build_array(jsonb_build_object('key', hex(1), 'reason', 'queue'), jsonb_build_object('key', hex(2), 'reason', 'journal'))), '[]') ->> 'continue' AS continue;
 SELECT tandem.end_pass(:run, 'done', NULL) ->> 'clean' AS clean;
 SELECT tandem._knows_changes(2);
+SELECT tandem.decode_key(2, k) AS key FROM tandem.unsettled_keys(2) AS k ORDER BY key;
 SELECT gate, ok, value FROM tandem._reconciliation_gates('{2}') ORDER BY gate;
 SELECT tandem.report_changed_keys(1, 1000000, jsonb_build_object('2', tandem.next_moment())) -> '2' ->> 'running' AS running;
 SELECT tandem._knows_changes(2);
 SELECT tandem.report_changed_keys(1, 1000000, '{}') IS NOT NULL AS told;
 SELECT count(*) AS left FROM tandem.changed_keys;
+-- A table that was empty at the pass: nothing can differ while nothing has changed, and all of it may when something has.
+BEGIN;
+DELETE FROM tandem.discrepancy WHERE table_id = 2;
+UPDATE tandem.reconcile_ledger SET rows = 0, verified = 0, pass_confirmed = 0, covered = 0, pruned_changes = 0,
+  changes_at_pass = (SELECT coalesce(sum(length(j.hashes) / 8), 0) FROM tandem.journal_keys AS j WHERE j.table_id = 2) WHERE table_id = 2;
+SELECT divergence_bound_percent AS bound FROM tandem.pg_stat_tandem_reconcile WHERE "table" = 'posts';
+UPDATE tandem.reconcile_ledger SET pruned_changes = 1 WHERE table_id = 2;
+SELECT divergence_bound_percent AS bound FROM tandem.pg_stat_tandem_reconcile WHERE "table" = 'posts';
+ROLLBACK;
 SELECT tandem.report_changed_keys(1, 7, '{}');
 INSERT INTO tandem.cutover_run (kind, source_id, table_ids, tables, options) VALUES ('cutover', 1, '{2}', '{by hand.posts}', '{"waive": {"dead_letters": "known"}}') RETURNING run_id AS run \gset
 SELECT tandem.cutover_unverified(:run);

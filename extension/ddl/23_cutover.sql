@@ -14,6 +14,7 @@ CREATE TABLE tandem.cutover_run (
   pause_ms    double precision,
   error       jsonb,
   caller_pid  integer NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
+  called_at   timestamptz NOT NULL DEFAULT pg_catalog.statement_timestamp(),
   asked_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   asked_by    name NOT NULL DEFAULT SESSION_USER,
   started_at  timestamptz,
@@ -23,6 +24,7 @@ CREATE INDEX cutover_run_open ON tandem.cutover_run (source_id) WHERE state OPER
 COMMENT ON TABLE tandem.cutover_run IS 'changes of the source of truth that were asked for, one row each, with their outcome; view: tandem.cutover_runs';
 COMMENT ON COLUMN tandem.cutover_run.epoch IS 'epoch of the attempt: the phase moves on only at this epoch, and the fence on the old side carries it';
 COMMENT ON COLUMN tandem.cutover_run.committed IS 'the source of truth has changed; from here only forward';
+COMMENT ON COLUMN tandem.cutover_run.called_at IS 'beginning of the statement that waits for the run: a run whose statement has ended was cancelled';
 COMMENT ON COLUMN tandem.cutover_run.options IS 'max_pause_ms, lock_wait_ms, waived gates with their reasons';
 
 CREATE TABLE tandem.cutover_step (

@@ -109,6 +109,13 @@ CREATE INDEX reconcile_pending_run ON tandem.reconcile_pending (run_id);
 CREATE INDEX reconcile_pending_due ON tandem.reconcile_pending (next_check);
 COMMENT ON TABLE tandem.reconcile_pending IS 'keys that were in flight when a pass came by; they are looked at again';
 
+CREATE TABLE tandem.unsettled_key (
+  table_id integer NOT NULL REFERENCES tandem.source_table ON DELETE CASCADE,
+  key      bytea NOT NULL,
+  PRIMARY KEY (table_id, key)
+);
+COMMENT ON TABLE tandem.unsettled_key IS 'keys that were still in flight when the last sound pass ended: a cut-over compares them, whatever kept them';
+
 -- --- discrepancies ----------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE tandem.discrepancy (
@@ -176,7 +183,7 @@ COMMENT ON COLUMN tandem.reconcile_ledger.changes_at_pass IS 'changed rows count
 COMMENT ON COLUMN tandem.reconcile_ledger.pruned_changes IS 'changed rows counted by rows of tandem.journal_keys that are gone';
 COMMENT ON COLUMN tandem.reconcile_ledger.covered IS 'changed rows since that beginning that were verified after their change';
 COMMENT ON COLUMN tandem.reconcile_ledger.pass_xid IS 'transactions below this one were over when the last complete pass began';
-COMMENT ON COLUMN tandem.reconcile_ledger.sound_moment IS 'moment at which the last pass began that found every row equal or on its way';
+COMMENT ON COLUMN tandem.reconcile_ledger.sound_moment IS 'moment at which the last sound pass began: it found no row that differs, but those in tandem.unsettled_key were never seen at rest';
 COMMENT ON COLUMN tandem.reconcile_ledger.evidence_xid IS 'from here on every transaction in which apply wrote rows is in tandem.journal_keys';
 COMMENT ON COLUMN tandem.reconcile_ledger.backfill_rows IS 'rows that the backfill had written when that was noted';
 

@@ -223,9 +223,12 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('run %s is not running', run_id);
   END IF;
   summary := tandem._run_summary(run);
-  -- A row that changes all the time is never seen at rest; it is among the keys that the worker knows (tandem.changed_keys).
-  sound := run.missing + run.extra + run.different = 0 AND NOT run.repaired
-           AND NOT EXISTS (SELECT FROM tandem.reconcile_pending AS p WHERE p.run_id = run.run_id AND p.reason IN ('retry', 'dead_letter', 'direct_write'));
+  sound := run.state = 'done' AND tandem._is_whole(run) AND run.missing + run.extra + run.different = 0 AND NOT run.repaired;
+  IF sound THEN
+    -- Under whichever run they are watched: what no pass has seen at rest is compared by a cut-over.
+    DELETE FROM tandem.unsettled_key AS u WHERE u.table_id = run.table_id;
+    INSERT INTO tandem.unsettled_key (table_id, key) SELECT p.table_id, p.key FROM tandem.reconcile_pending AS p WHERE p.table_id = run.table_id;
+  END IF;
   -- Keys that are still in flight stay under watch where something watches.
   SELECT max(r.run_id) INTO heir FROM tandem.reconcile_run AS r
   WHERE r.table_id = run.table_id AND r.state = 'running' AND r.kind IN ('verify', 'continuous');

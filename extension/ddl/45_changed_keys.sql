@@ -1,4 +1,4 @@
--- Rows that changed since the last sound pass of reconciliation (every row was equal or on its way): the worker keeps their keys and compares them in the pause of a cut-over
+-- Rows that changed since the last sound pass of reconciliation (none was found to differ): the worker keeps their keys and compares them in the pause of a cut-over
 -- (docs/protocol.md section 18). Here is only from which moment on it has them all.
 
 CREATE TABLE tandem.changed_keys (
@@ -59,4 +59,9 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.accepted_keys(bigint, integer) IS 'keys of rows that may differ in a cut-over, because somebody has said so';
 
-GRANT EXECUTE ON FUNCTION tandem.next_moment(), tandem.report_changed_keys(integer, bigint, jsonb), tandem.accepted_keys(bigint, integer) TO tandem_worker;
+CREATE FUNCTION tandem.unsettled_keys(table_id integer) RETURNS SETOF bytea
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ SELECT u.key FROM tandem.unsettled_key AS u WHERE u.table_id = unsettled_keys.table_id $$;
+COMMENT ON FUNCTION tandem.unsettled_keys(integer) IS 'keys that the last sound pass never saw at rest';
+
+GRANT EXECUTE ON FUNCTION tandem.unsettled_keys(integer), tandem.next_moment(), tandem.report_changed_keys(integer, bigint, jsonb), tandem.accepted_keys(bigint, integer) TO tandem_worker;

@@ -73,7 +73,8 @@ CREATE VIEW tandem.pg_stat_tandem_reconcile AS
          d.open, d.repairing, d.waived, coalesce(l.missing, 0) AS confirmed_missing, coalesce(l.extra, 0) AS confirmed_extra,
          coalesce(l.different, 0) AS confirmed_different,
          (d.open + d.repairing) * 100.0 / nullif(l.rows, 0) AS divergence_percent,
-         CASE WHEN l.rows = 0 AND u.unverified = 0 AND d.open + d.repairing = 0 THEN 0 WHEN l.rows > 0 THEN least(((d.open + d.repairing) + u.unverified * tandem._upper_bound(l.pass_confirmed, l.verified + l.pass_confirmed)) * 100.0 / l.rows, 100) END
+         CASE WHEN l.rows = 0 THEN CASE WHEN u.changed + d.open + d.repairing = 0 THEN 0 ELSE 100 END
+              WHEN l.rows > 0 THEN least(((d.open + d.repairing) + u.unverified * tandem._upper_bound(l.pass_confirmed, l.verified + l.pass_confirmed)) * 100.0 / l.rows, 100) END
            AS divergence_bound_percent,
          l.alarm, l.alarm_detail, l.alarm_since
   FROM tandem.source_table AS t
@@ -84,10 +85,10 @@ CREATE VIEW tandem.pg_stat_tandem_reconcile AS
                              count(*) FILTER (WHERE e.status = 'waived') AS waived
                       FROM tandem.discrepancy AS e WHERE e.table_id = t.table_id AND e.status IN ('open', 'repairing', 'waived')) AS d
   -- At most so many rows are not known to be equal: those that the pass could not verify, and those that changed since it began.
-  CROSS JOIN LATERAL (SELECT least(l.rows, greatest(l.rows - l.verified - l.pass_confirmed, 0)
-                                           + greatest(l.pruned_changes
-                                             + (SELECT coalesce(sum(length(j.hashes) / 8), 0) FROM tandem.journal_keys AS j WHERE j.table_id = t.table_id)
-                                             - l.changes_at_pass - l.covered, 0)) AS unverified) AS u;
+  CROSS JOIN LATERAL (SELECT least(l.rows, greatest(l.rows - l.verified - l.pass_confirmed, 0) + c.changed) AS unverified, c.changed
+                      FROM (SELECT greatest(l.pruned_changes
+                                            + (SELECT coalesce(sum(length(j.hashes) / 8), 0) FROM tandem.journal_keys AS j WHERE j.table_id = t.table_id)
+                                            - l.changes_at_pass - l.covered, 0) AS changed) AS c) AS u;
 COMMENT ON VIEW tandem.pg_stat_tandem_reconcile IS 'one row for each table that is moved: what reconciliation knows of it; kept in tables, so it survives a restart';
 COMMENT ON COLUMN tandem.pg_stat_tandem_reconcile.source IS 'source of the table';
 COMMENT ON COLUMN tandem.pg_stat_tandem_reconcile."table" IS 'old table';

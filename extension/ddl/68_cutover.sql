@@ -107,6 +107,20 @@ END
 $$;
 COMMENT ON FUNCTION tandem._lock_targets(integer[], text, integer) IS 'locks the targets in the order of their oids, waiting for running writers for a bounded time';
 
+CREATE FUNCTION tandem._refuse_cancelled(run tandem.cutover_run) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  -- A background worker, and a session without track_activities, do not tell what they are at.
+  IF NOT EXISTS (SELECT FROM pg_stat_activity AS a
+                 WHERE a.pid = run.caller_pid AND (coalesce(a.state, 'disabled') = 'disabled' OR (a.state = 'active' AND a.query_start = run.called_at))) THEN
+    RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = format('run %s was cancelled: nobody waits for it any more', run.run_id),
+      HINT = 'Nothing has changed.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_cancelled(tandem.cutover_run) IS 'error when the statement that asked for a run has ended: its cancel is the end of the attempt';
+
 CREATE FUNCTION tandem.cutover_begin(run_id bigint, lock_timeout_ms integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -114,6 +128,7 @@ DECLARE
   run tandem.cutover_run := tandem._running(run_id);
   attempt bigint;
 BEGIN
+  PERFORM tandem._refuse_cancelled(run);
   IF run.kind = 'rollback' THEN
     -- Waits for running writers of the targets; whoever comes later meets the closed table.
     PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
@@ -173,6 +188,7 @@ AS $$
 DECLARE
   run tandem.cutover_run := tandem._running(run_id);
 BEGIN
+  PERFORM tandem._refuse_cancelled(run);
   PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
   IF run.kind = 'cutover' THEN
     PERFORM tandem._move_phase(run.table_ids, ARRAY['cutover'], 'new_primary', run.epoch, format('run %s: cutover', run_id));

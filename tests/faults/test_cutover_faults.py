@@ -178,6 +178,55 @@ def test_row_that_differs_in_the_pause(pair):
     check(pair, clients, "old")
 
 
+HARMS = {
+    "truncated": ["TRUNCATE TABLE counter"],
+    "uncaptured": ["DROP TRIGGER tandem_au_{suffix}", "UPDATE counter SET v = 77"],
+}
+
+
+@pytest.mark.parametrize("step", ["after_compare", "after_begin"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_capture_lost_at_the_last_moment(pair, harm, step):
+    """What no trigger has told, and the guard has not seen yet, is seen under the lock: the cut-over is given up, and the table copied anew."""
+    suffix = pair.value("SELECT trigger_suffix FROM tandem.source_table WHERE name = 'counter'")
+    pair.swap_worker(f"cutover:{step}=sleep(1500)").wait_leader()
+    call = Call(pair, "cutover")
+    if step == "after_begin":
+        wait_until(lambda: phases(pair) == {"cutover"}, 30, 0.02, "the attempt")
+    else:
+        wait_until(lambda: pair.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%%verify%%'"), 30, 0.02, "the comparison")
+        time.sleep(0.3)
+    time.sleep(0.5)
+    for statement in HARMS[harm]:
+        pair.old.query(statement.format(suffix=suffix), database=pair.old_database)
+    error = call.end()
+    assert error is not None and "counter" in str(error) and phases(pair) == {"ready"}, error
+    wait_until(lambda: pair.states()["counter"] == "syncing" and pair.value("SELECT count(*) FROM tandem.resyncs WHERE finished_at IS NOT NULL") > 0, 60, 0.1, "the table to be copied anew")
+    assert not pair.differences(["ledger", "counter"])
+    assert Call(pair, "cutover").end() is None
+    assert not pair.differences(["ledger", "counter"])
+
+
+def test_cancelled(pair):
+    """The DBA's Ctrl-C is the end of the attempt, not only of watching it."""
+    with dual.Clients(pair) as clients:
+        clients.wait(30)
+        for step in ("after_compare", "after_begin", "after_drain"):
+            worker = pair.swap_worker(f"cutover:{step}=sleep(1000)")
+            worker.wait_leader()
+            call = Call(pair, "cutover")
+            wait_until(lambda: pair.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%%verify%%'"), 30, 0.02, "the comparison")
+            time.sleep(0.5)
+            pair.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL tandem.cutover%%' AND pid <> pg_backend_pid()")
+            assert call.end().pgcode == "57014"
+            wait_until(lambda: pair.value("SELECT state FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") == "failed", 30, 0.05, "the run to end")
+            assert "cancel" in pair.value("SELECT error FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1")
+            wait_until(lambda: phases(pair) == {"ready"}, 10, 0.05, "the phase")
+            clients.wait(30)
+        assert finish(pair, clients) == "old"
+    check(pair, clients, "old")
+
+
 def test_old_server_killed_under_the_lock(pair):
     with dual.Clients(pair, faults=True) as clients:
         clients.wait(30)

@@ -34,9 +34,9 @@ TEST(ChangedKeys, AnotherShapeBeginsAnew) {
     changed.mark(users, 10);
     changed.add(users, "x");
     changed.watch(users, "a", 5, start);
-    EXPECT_EQ(changed.count(users), 1u);
+    EXPECT_EQ(changed.keys(users).size(), 1u);
     changed.watch(users, "b", 5, start);
-    EXPECT_EQ(changed.count(users), 0u);
+    EXPECT_EQ(changed.keys(users).size(), 0u);
     EXPECT_EQ(changed.bytes(), 0u);
     EXPECT_FALSE(changed.since(users));
 }
@@ -60,7 +60,7 @@ TEST(ChangedKeys, ThePassThatRunsKeepsTheOlderGeneration) {
     changed.mark(users, 20);
     changed.turn(users, {0, 15}, 6, after(80)); // a pass that began between the two
     EXPECT_EQ(changed.since(users), 10);
-    EXPECT_EQ(changed.count(users), 2u);
+    EXPECT_EQ(changed.keys(users).size(), 2u);
     changed.turn(users, {15, 0}, 7, after(120)); // it is over, and clean
     EXPECT_EQ(changed.since(users), 10);
     changed.turn(users, {25, 0}, 8, after(160)); // one that began after the newer generation
@@ -76,7 +76,7 @@ TEST(ChangedKeys, WithoutPassesTheOlderGenerationGoes) {
     changed.turn(users, {5, 0}, 5, after(40));
     changed.mark(users, 20);
     changed.turn(users, {5, 0}, 5, after(41));
-    EXPECT_EQ(changed.count(users), 0u);
+    EXPECT_EQ(changed.keys(users).size(), 0u);
     EXPECT_EQ(changed.since(users), 20);
 }
 
@@ -94,7 +94,7 @@ TEST(ChangedKeys, MemoryIsBounded) {
     }
     EXPECT_FALSE(changed.since(users)); // not known any more, until a moment is noted
     EXPECT_EQ(changed.since(orders), 10);
-    EXPECT_EQ(changed.count(orders), 1u);
+    EXPECT_EQ(changed.keys(orders).size(), 1u);
 }
 
 TEST(ChangedKeys, WhatWasVerifiedIsGoneUntilItChanges) {
@@ -108,7 +108,7 @@ TEST(ChangedKeys, WhatWasVerifiedIsGoneUntilItChanges) {
     changed.verified(users, {"x", "z"});
     EXPECT_EQ(changed.keys(users), std::vector<std::string>{"y"});
     changed.add(users, "x");
-    EXPECT_EQ(changed.count(users), 2u);
+    EXPECT_EQ(changed.keys(users).size(), 2u);
     changed.forget(users);
     EXPECT_EQ(changed.bytes(), 0u);
 }

@@ -155,4 +155,9 @@ std::vector<Column> key_columns_of(const TableConfig &table) {
     return result;
 }
 
+bool has_integer_key(const TableConfig &table) {
+    const std::vector<Column> key = key_columns_of(table);
+    return key.size() == 1 && (key[0].image_type == "smallint" || key[0].image_type == "integer" || key[0].image_type == "bigint");
+}
+
 } // namespace tandem::core

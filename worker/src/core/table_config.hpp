@@ -15,5 +15,6 @@ std::vector<TableConfig> parse_table_configs(const std::string &json_text);
 
 // The key's columns in key order. Throws core::Error if the configuration names a key column that is no column.
 std::vector<Column> key_columns_of(const TableConfig &table);
+bool has_integer_key(const TableConfig &table); // of one column, no wider than 64 bits and signed in its image
 
 } // namespace tandem::core

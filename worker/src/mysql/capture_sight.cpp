@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t names_in_query = 200; // conversions in one select list
 constexpr const char *doing = "looking at the captured tables";
-constexpr unsigned no_table = 1146, no_database = 1049, denied = 1227;
+constexpr unsigned no_table = 1146, no_database = 1049, denied = 1227, not_locked = 1100;
 
 std::string name_list(const std::vector<std::string> &names) {
     std::vector<std::string> quoted;
@@ -51,11 +51,10 @@ void CaptureSight::see_server(core::SeenSource &seen) {
 }
 
 void CaptureSight::see_tables(core::SeenSource &seen, const std::string &names) {
-    for (const ControlRow &row : client_.query(
-             "SELECT table_name, engine, create_time, auto_increment, data_length, CONCAT_WS('\\n', table_collation, row_format,"
-             " create_options, table_comment) FROM information_schema.tables WHERE table_schema = " +
-                 quote_text(connection_.database) + " AND table_name IN " + names + " AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')",
-             doing)) {
+    for (const ControlRow &row :
+         ask_("SELECT table_name, engine, create_time, auto_increment, data_length, CONCAT_WS('\\n', table_collation, row_format,"
+              " create_options, table_comment) FROM information_schema.tables WHERE table_schema = " +
+              quote_text(connection_.database) + " AND table_name IN " + names + " AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')")) {
         core::SeenTable *table = table_of(seen, row[0].value_or(""));
         if (table == nullptr)
             continue;
@@ -70,10 +69,9 @@ void CaptureSight::see_tables(core::SeenSource &seen, const std::string &names) 
 
 void CaptureSight::see_columns(core::SeenSource &seen, const std::string &names) {
     for (const ControlRow &row :
-         client_.query("SELECT table_name, column_name, column_type, character_set_name, collation_name, is_nullable,"
-                       " CONCAT_WS('\\n', column_default, extra, column_comment) FROM information_schema.columns WHERE table_schema = " +
-                           quote_text(connection_.database) + " AND table_name IN " + names + " ORDER BY table_name, ordinal_position",
-                       doing))
+         ask_("SELECT table_name, column_name, column_type, character_set_name, collation_name, is_nullable,"
+              " CONCAT_WS('\\n', column_default, extra, column_comment) FROM information_schema.columns WHERE table_schema = " +
+              quote_text(connection_.database) + " AND table_name IN " + names + " ORDER BY table_name, ordinal_position"))
         if (core::SeenTable *table = table_of(seen, row[0].value_or("")))
             table->columns.push_back(
                 {row[1].value_or(""), row[2].value_or(""), row[3].value_or(""), row[4].value_or(""), row[5] == "YES", row[6].value_or("")});
@@ -81,11 +79,10 @@ void CaptureSight::see_columns(core::SeenSource &seen, const std::string &names)
 
 void CaptureSight::see_indexes(core::SeenSource &seen, const std::string &names) {
     std::map<std::pair<std::string, std::string>, bool> usable; // table and index: unique, over whole NOT NULL columns
-    for (const ControlRow &row : client_.query(
-             "SELECT table_name, index_name, non_unique, column_name, sub_part, nullable, index_type FROM information_schema.statistics"
-             " WHERE table_schema = " +
-                 quote_text(connection_.database) + " AND table_name IN " + names + " ORDER BY table_name, index_name, seq_in_index",
-             doing)) {
+    for (const ControlRow &row :
+         ask_("SELECT table_name, index_name, non_unique, column_name, sub_part, nullable, index_type FROM information_schema.statistics"
+              " WHERE table_schema = " +
+              quote_text(connection_.database) + " AND table_name IN " + names + " ORDER BY table_name, index_name, seq_in_index")) {
         core::SeenTable *table = table_of(seen, row[0].value_or(""));
         if (table == nullptr)
             continue;
@@ -107,11 +104,10 @@ void CaptureSight::see_triggers(core::SeenSource &seen, const std::string &names
     for (const core::TableConfig *table : tables)
         for (const char *kind : {"ai", "au", "ad"})
             owner["tandem_" + std::string(kind) + "_" + table->trigger_suffix] = table->table_id;
-    for (const ControlRow &row : client_.query(
-             "SELECT trigger_name, event_object_table, event_manipulation, action_timing, MD5(CONCAT_WS('\\n', action_statement, sql_mode,"
-             " definer, created)) FROM information_schema.triggers WHERE trigger_schema = " +
-                 quote_text(connection_.database) + (everywhere ? "" : " AND event_object_table IN " + names),
-             doing)) {
+    for (const ControlRow &row :
+         ask_("SELECT trigger_name, event_object_table, event_manipulation, action_timing, MD5(CONCAT_WS('\\n', action_statement, sql_mode,"
+              " definer, created)) FROM information_schema.triggers WHERE trigger_schema = " +
+              quote_text(connection_.database) + (everywhere ? "" : " AND event_object_table IN " + names))) {
         const auto found = owner.find(row[0].value_or(""));
         if (found == owner.end())
             continue;
@@ -126,18 +122,14 @@ void CaptureSight::see_triggers(core::SeenSource &seen, const std::string &names
 }
 
 void CaptureSight::see_outboxes(core::SeenSource &seen, const std::vector<const core::TableConfig *> &tables) {
-    std::vector<std::string> names{gap_table};
+    const std::string in_metadata = " FROM information_schema.columns WHERE table_schema = " + quote_text(connection_.metadata_database);
+    seen.gap_table = !ask_("SELECT 1" + in_metadata + " AND table_name = " + quote_text(gap_table)).empty();
+    std::vector<std::string> names;
     for (const core::TableConfig *table : tables)
         names.push_back(table->outbox);
-    for (const ControlRow &row :
-         client_.query("SELECT table_name, column_name, column_type, collation_name FROM information_schema.columns WHERE table_schema = " +
-                           quote_text(connection_.metadata_database) + " AND table_name IN " + name_list(names) +
-                           " ORDER BY table_name, ordinal_position",
-                       doing)) {
-        const std::string name = folded(row[0].value_or(""));
-        if (name == gap_table)
-            seen.gap_table = true;
-        else if (const auto found = by_outbox_.find(name); found != by_outbox_.end())
+    for (const ControlRow &row : ask_("SELECT table_name, column_name, column_type, collation_name" + in_metadata + " AND table_name IN " +
+                                      name_list(names) + " ORDER BY table_name, ordinal_position")) {
+        if (const auto found = by_outbox_.find(folded(row[0].value_or(""))); found != by_outbox_.end())
             seen.tables[found->second].outbox_columns.push_back(row[1].value_or("") + " " + row[2].value_or("") + " " +
                                                                 row[3].value_or(""));
     }
@@ -216,14 +208,23 @@ void CaptureSight::see_numbers(core::SeenSource &seen, const std::vector<const c
 void CaptureSight::see_gaps(core::SeenSource &seen) {
     if (!seen.gap_table)
         return;
-    for (const ControlRow &row :
-         client_.query("SELECT outbox, COUNT(*) FROM " + quote_name(connection_.metadata_database, gap_table) + " GROUP BY outbox", doing))
+    const std::string sql = "SELECT outbox, COUNT(*) FROM " + quote_name(connection_.metadata_database, gap_table) + " GROUP BY outbox";
+    std::vector<ControlRow> rows;
+    try {
+        rows = ask_(sql); // who locks a table has the tables of its triggers locked as well
+    } catch (const core::Error &error) {
+        if (error.native_code != not_locked)
+            throw;
+        rows = client_.query(sql, doing);
+    }
+    for (const ControlRow &row : rows)
         if (const auto found = by_outbox_.find(folded(row[0].value_or(""))); found != by_outbox_.end())
             seen.tables[found->second].gaps = number_of(row[1]);
 }
 
-core::SeenSource CaptureSight::look(const std::vector<const core::TableConfig *> &tables, bool everywhere) {
+core::SeenSource CaptureSight::look(const std::vector<const core::TableConfig *> &tables, bool everywhere, const Ask &holder) {
     core::SeenSource seen;
+    ask_ = holder ? holder : [this](const std::string &sql) { return client_.query(sql, doing); };
     see_server(seen);
     by_name_.clear();
     by_outbox_.clear();

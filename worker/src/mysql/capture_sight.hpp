@@ -5,6 +5,7 @@
 #include "core/capture_rules.hpp"
 #include "mysql/control_client.hpp"
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,10 +14,15 @@ namespace tandem::mysql {
 
 class CaptureSight {
   public:
+    // Answers queries of information_schema about the tables and their outboxes. Empty fields may come as NULL.
+    using Ask = std::function<std::vector<ControlRow>(const std::string &sql)>;
+
     CaptureSight(ControlClient &client, const core::SourceConnection &connection) : client_(client), connection_(connection) {}
 
     // `everywhere`: look for our triggers on all tables of the database, as they are after a table was renamed. Costs more.
-    core::SeenSource look(const std::vector<const core::TableConfig *> &tables, bool everywhere);
+    // `holder`: the session that has the tables locked, if one has. MySQL 5.6 shows nothing of a locked table to others, and lets
+    // the holder read no other table.
+    core::SeenSource look(const std::vector<const core::TableConfig *> &tables, bool everywhere, const Ask &holder = {});
 
   private:
     void see_server(core::SeenSource &seen);
@@ -34,6 +40,7 @@ class CaptureSight {
 
     ControlClient &client_;
     const core::SourceConnection &connection_;
+    Ask ask_; // during a look
     bool folds_ = false;
     std::map<std::string, int> by_name_, by_outbox_;
     std::map<std::string, std::string> file_names_; // name → as InnoDB writes it

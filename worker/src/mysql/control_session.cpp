@@ -6,6 +6,7 @@
 #include "core/table_config.hpp"
 #include "mysql/capture_ddl.hpp"
 #include "mysql/capture_sight.hpp"
+#include "mysql/client.hpp"
 #include "mysql/control_client.hpp"
 #include "mysql/durable.hpp"
 #include "mysql/describe.hpp"
@@ -287,6 +288,18 @@ CaptureStatus ControlSession::check_capture(const core::TableConfig &table) {
 
 core::SeenSource ControlSession::look(const std::vector<const core::TableConfig *> &tables, bool everywhere) {
     return impl_->sight.look(tables, everywhere);
+}
+
+core::SeenSource ControlSession::look_under_lock(const std::vector<const core::TableConfig *> &tables, Client &holder) {
+    return impl_->sight.look(tables, false, [&](const std::string &sql) {
+        std::vector<ControlRow> rows;
+        for (const auto &row : holder.rows(sql, "looking at the locked tables")) {
+            ControlRow &fields = rows.emplace_back();
+            for (const std::string &field : row)
+                fields.push_back(field.empty() ? std::nullopt : std::optional(field));
+        }
+        return rows;
+    });
 }
 
 double ControlSession::measure_capture_cost(const core::TableConfig &table) {

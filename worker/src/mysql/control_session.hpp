@@ -11,6 +11,8 @@
 
 namespace tandem::mysql {
 
+class Client;
+
 struct CaptureStatus {
     bool complete = false;  // outbox, gap table and all three triggers exist, on this table, with the text we would create
     std::string missing;    // what is missing or different, for people
@@ -36,6 +38,8 @@ class ControlSession {
     CaptureStatus check_capture(const core::TableConfig &table);
     // All tables in a few queries. `everywhere`: triggers of ours are looked for on every table of the database.
     core::SeenSource look(const std::vector<const core::TableConfig *> &tables, bool everywhere = false);
+    // The same while `holder` has the tables and their outboxes locked.
+    core::SeenSource look_under_lock(const std::vector<const core::TableConfig *> &tables, Client &holder);
 
     // Forgets the gaps of this table. To be called before the rows are read anew, never after: a gap that appears later must stay.
     void clear_gaps(const core::TableConfig &table);

@@ -11,6 +11,8 @@ using core::Error;
 
 namespace {
 
+constexpr std::size_t looked_at_singly = 20;
+
 bool same_columns(const core::TableConfig &a, const core::TableConfig &b) {
     if (a.columns.size() != b.columns.size())
         return false;
@@ -21,7 +23,18 @@ bool same_columns(const core::TableConfig &a, const core::TableConfig &b) {
     return true;
 }
 
+std::vector<const core::TableConfig *> configs_of(const auto &entries) {
+    std::vector<const core::TableConfig *> tables;
+    for (const auto *entry : entries)
+        tables.push_back(&entry->table);
+    return tables;
+}
+
 } // namespace
+
+std::optional<core::CaptureFault> CaptureGuard::judged(const Entry &entry, const core::SeenSource &source) {
+    return core::judge(entry.table, source, source.tables.at(entry.table.table_id), entry.table.identity, entry.last);
+}
 
 CaptureGuard::CaptureGuard(core::SourceConnection connection, std::shared_ptr<const Lease> lease)
     : connection_(std::move(connection)), lease_(std::move(lease)), thread_([this] { run(); }) {}
@@ -62,6 +75,32 @@ bool CaptureGuard::examine(int table_id) {
     found->second.watch = ++watches_; // a look that is under way may have been too early
     look_now_ = true;
     return true;
+}
+
+std::optional<std::string> CaptureGuard::fault_under_lock(mysql::ControlSession &session, mysql::Client &holder,
+                                                          const std::vector<int> &table_ids) {
+    std::vector<Entry> entries;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const int table_id : table_ids) {
+            const auto found = entries_.find(table_id);
+            if (found == entries_.end() || found->second.told_broken)
+                return "capture of table " + std::to_string(table_id) + " is not whole";
+            entries.push_back(found->second);
+        }
+    }
+    // MySQL 5.6 finds one table by its name, and opens all tables of the database for two.
+    const std::size_t at_once = entries.size() <= looked_at_singly ? 1 : entries.size();
+    for (std::size_t from = 0; from < entries.size(); from += at_once) {
+        std::vector<const Entry *> some;
+        for (std::size_t i = from; i < from + at_once; ++i)
+            some.push_back(&entries[i]);
+        const core::SeenSource source = session.look_under_lock(configs_of(some), holder);
+        for (const Entry *entry : some)
+            if (const auto fault = judged(*entry, source))
+                return fault->reason;
+    }
+    return std::nullopt;
 }
 
 std::vector<GuardNews> CaptureGuard::take_news() {
@@ -118,19 +157,10 @@ void CaptureGuard::look(mysql::ControlSession &session) {
                 entries.push_back(entry);
     }
     const Clock::time_point started = Clock::now();
-    const auto configs = [](const std::vector<const Entry *> &some) {
-        std::vector<const core::TableConfig *> tables;
-        for (const Entry *entry : some)
-            tables.push_back(&entry->table);
-        return tables;
-    };
-    const auto judged = [](const Entry &entry, const core::SeenSource &source) {
-        return core::judge(entry.table, source, source.tables.at(entry.table.table_id), entry.table.identity, entry.last);
-    };
     std::vector<const Entry *> all, odd;
     for (const Entry &entry : entries)
         all.push_back(&entry);
-    const core::SeenSource source = session.look(configs(all));
+    const core::SeenSource source = session.look(configs_of(all));
     const auto took = std::chrono::duration<double, std::milli>(Clock::now() - started).count();
     for (const Entry *entry : all) {
         if (judged(*entry, source))
@@ -140,7 +170,7 @@ void CaptureGuard::look(mysql::ControlSession &session) {
     }
     if (!odd.empty()) {
         // The queries of a look are not of one moment, and a table may be in the midst of a change: what is said is what a second look says.
-        const core::SeenSource again = session.look(configs(odd), true);
+        const core::SeenSource again = session.look(configs_of(odd), true);
         for (const Entry *entry : odd)
             conclude(*entry, again, judged(*entry, again));
     }

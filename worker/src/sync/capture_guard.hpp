@@ -17,8 +17,9 @@
 #include <vector>
 
 namespace tandem::mysql {
+class Client;
 class ControlSession;
-}
+} // namespace tandem::mysql
 
 namespace tandem::sync {
 
@@ -52,6 +53,9 @@ class CaptureGuard {
     void watch(const core::TableConfig &table); // anew if its identity or columns are others than before
     void ignore(int table_id);
     bool examine(int table_id); // look at once and say when nothing is wrong; false: it is not watched
+    // A look of the caller's own, in its thread and on its sessions, at tables that `holder` has locked: the first thing that is wrong,
+    // with the table's name. A table that is not watched is wrong as well.
+    std::optional<std::string> fault_under_lock(mysql::ControlSession &session, mysql::Client &holder, const std::vector<int> &table_ids);
     std::vector<GuardNews> take_news();
     std::optional<GuardReport> take_report(); // of the last look, once
 
@@ -69,6 +73,7 @@ class CaptureGuard {
     };
     void run();
     void look(mysql::ControlSession &session);
+    static std::optional<core::CaptureFault> judged(const Entry &entry, const core::SeenSource &source);
     void conclude(const Entry &entry, const core::SeenSource &source, const std::optional<core::CaptureFault> &fault);
     void report(GuardReport report);
 

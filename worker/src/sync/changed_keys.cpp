@@ -105,8 +105,6 @@ std::optional<std::int64_t> ChangedKeys::since(int table_id) const {
     return found->second.older ? found->second.older->moment : found->second.newer.moment;
 }
 
-std::size_t ChangedKeys::count(int table_id) const { return keys(table_id).size(); }
-
 std::vector<std::string> ChangedKeys::keys(int table_id) const {
     const auto found = tables_.find(table_id);
     if (found == tables_.end())

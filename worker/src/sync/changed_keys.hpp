@@ -43,7 +43,6 @@ class ChangedKeys {
     // From here on every change is among the keys; nullopt: not known yet.
     std::optional<std::int64_t> since(int table_id) const;
     std::vector<std::string> keys(int table_id) const;
-    std::size_t count(int table_id) const;
     void verified(int table_id, const std::vector<std::string> &keys); // they were equal, and nothing of them was on its way
     std::size_t bytes() const { return bytes_; }
 

@@ -1,4 +1,4 @@
-// Where a chunk differs, found by the sums of small parts of it (docs/protocol.md section 14). Pure, apart from the questions to the new side.
+// Parts of a chunk: where they begin, which key is in which, and what is compared of them (docs/protocol.md section 14). Pure.
 #pragma once
 
 #include "core/row_digest.hpp"

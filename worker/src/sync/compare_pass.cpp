@@ -21,10 +21,6 @@ mysql::KeyText key_of(const json &object, const char *name) {
     return found == object.end() || found->is_null() ? mysql::KeyText{} : found->get<mysql::KeyText>();
 }
 
-bool is_integer(const core::Column &column) {
-    return column.image_type == "smallint" || column.image_type == "integer" || column.image_type == "bigint";
-}
-
 } // namespace
 
 std::vector<core::TableConfig> cascade_ancestors(const core::TableConfig &table, const std::vector<core::TableConfig> &all) {
@@ -64,8 +60,7 @@ ComparePass::ComparePass(Sides sides, const core::TableConfig &table, std::vecto
     part_ = !low_.empty() || !high_.empty();
     if (const auto sample = options.find("sample"); sample != options.end() && sample->is_number())
         sample_ = sample->get<double>();
-    const std::vector<core::Column> key = core::key_columns_of(table);
-    integer_key_ = by_range_ && key.size() == 1 && is_integer(key[0]);
+    integer_key_ = by_range_ && core::has_integer_key(table);
     pass_ = sides_.runs.begin_pass(table.table_id, options);
     try {
         comparer_ = std::make_unique<ChunkComparer>(sides_, table, std::move(ancestors), pass_.secret);

@@ -99,6 +99,8 @@ class Pump {
     void follow_changed_keys(bool now);
     std::unique_ptr<ChangedRows> compare_changed(CutoverRun &run);
     void verify_changed(CutoverRun &run, ChangedRows &rows);
+    void go_on_beside(const CutoverRun &run);
+    void refuse_unless_in_sync(const CutoverRun &run);
 
     // pump_cutover.cpp
     void take_cutover();

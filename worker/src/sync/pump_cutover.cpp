@@ -172,11 +172,7 @@ void Pump::drop_own_fences(const CutoverRun &run, bool locked) {
 void Pump::cut_over(CutoverRun &run) {
     mysql::Client &client = source_->client();
     const auto configs = configs_of(run.table_ids);
-    for (const int table_id : run.table_ids) {
-        const LiveTable &table = *find(table_id);
-        if (table.stage != Stage::syncing || !table.captured)
-            refuse("55000", "table \"" + table.config.name + "\" is " + name_of(table.stage) + ", not in sync");
-    }
+    refuse_unless_in_sync(run);
     if (const auto remains = mysql::find_fences(client, row_.connection, configs); !remains.empty())
         refuse("55000", "the old side still has a fence of another attempt: " + remains.front().name, "CALL tandem.mend();");
     std::map<int, std::vector<std::string>> taken;
@@ -185,8 +181,10 @@ void Pump::cut_over(CutoverRun &run) {
         taken[config->table_id] = mysql::taken_events(client, row_.connection, *config);
     client.execute(mysql::create_phase_table(row_.connection), "creating the table of phases on the old side");
 
+    mysql::ControlSession sight(row_.connection);
     const std::unique_ptr<ChangedRows> rows = compare_changed(run);
     failpoint("cutover:after_compare");
+    refuse_unless_in_sync(run);
     run.begin(*api_, begin_timeout);
     failpoint("cutover:after_begin");
     run.step("begin", "epoch " + std::to_string(run.attempt));
@@ -213,6 +211,10 @@ void Pump::cut_over(CutoverRun &run) {
                    "Nothing has changed. Call again when the lag is lower, or allow a longer max_pause.");
         run.step("drain");
         failpoint("cutover:after_drain");
+        // What no trigger tells (TRUNCATE, a dropped trigger, another table by this name) cannot come any more, and may have come unseen.
+        if (const auto fault = guard_->fault_under_lock(sight, client, run.table_ids))
+            refuse("55000", "capture of the old tables is not whole: " + *fault,
+                   "Nothing has changed. tandem.pg_stat_tandem_tables tells when the table is in sync again.");
         if (rows)
             verify_changed(run, *rows);
         failpoint("cutover:after_verify");

@@ -59,6 +59,29 @@ void Pump::follow_changed_keys(bool now) {
             changed_.turn(table_id, {known->at("sound").get<std::int64_t>(), known->at("running").get<std::int64_t>()}, last, at);
 }
 
+void Pump::refuse_unless_in_sync(const CutoverRun &run) {
+    for (const int table_id : run.table_ids) {
+        const LiveTable *table = find(table_id);
+        if (table == nullptr || table->stage != Stage::syncing || !table->captured)
+            throw Error(core::Side::worker, "55000",
+                        "table \"" + (table == nullptr ? std::to_string(table_id) : table->config.name) + "\" is " +
+                            (table == nullptr ? "gone" : name_of(table->stage)) + ", not in sync",
+                        false, "Nothing has changed. tandem.pg_stat_tandem_tables tells why.");
+    }
+}
+
+// The pump's own work, while a run takes its time before the pause.
+void Pump::go_on_beside(const CutoverRun &run) {
+    if (stop_.requested())
+        throw Error(core::Side::worker, "57P01", "tandem-sync is being stopped", true, "Nothing has changed. Call again.");
+    advance_tables();
+    for (int turn = 0; turn < 10 && copy_live_batch(); ++turn)
+        if (!await_journal(Millis(1)))
+            throw core::SessionLost(core::Side::new_side, "the lease was lost during the run");
+    report_stats(false);
+    refuse_unless_in_sync(run);
+}
+
 // Before the pause, beside live writes: what is equal now needs no second look unless it changes once more.
 std::unique_ptr<ChangedRows> Pump::compare_changed(CutoverRun &run) {
     follow_changed_keys(true);
@@ -79,6 +102,13 @@ std::unique_ptr<ChangedRows> Pump::compare_changed(CutoverRun &run) {
         for (int row = 0; row < accepted.rows(); ++row)
             rows->accept(table_id, postgres::bytes_of(accepted.text(row, 0)));
     }
+    // Keys that the last sound pass never saw at rest: whoever suspects a cascade has not seen a change of the row.
+    for (const int table_id : run.table_ids) {
+        const auto unsettled =
+            api_->session().query("SELECT encode(k, 'hex') FROM tandem.unsettled_keys($1) AS k", {std::to_string(table_id)});
+        for (int row = 0; row < unsettled.rows(); ++row)
+            changed_.add(table_id, postgres::bytes_of(unsettled.text(row, 0)));
+    }
     const Clock::time_point deadline = Clock::now() + run.lock_wait;
     std::size_t compared = 0, left = few_keys + 1;
     for (int round = 0; round < 3 && left > few_keys && Clock::now() < deadline; ++round) {
@@ -91,11 +121,9 @@ std::unique_ptr<ChangedRows> Pump::compare_changed(CutoverRun &run) {
                 const std::vector<std::string> equal = rows->equal_now(table_id, {from, end});
                 changed_.verified(table_id, equal); // nothing was read in between
                 compared += equal.size();
-                for (int turn = 0; turn < 10 && copy_live_batch(); ++turn)
-                    if (!await_journal(Millis(1)))
-                        throw core::SessionLost(core::Side::new_side, "the lease was lost during the run");
+                go_on_beside(run);
             }
-            left += changed_.count(table_id);
+            left += changed_.keys(table_id).size();
         }
     }
     run.step("compare", rows_text(compared) + " since the last pass: equal");
