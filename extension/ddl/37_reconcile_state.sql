@@ -112,9 +112,11 @@ COMMENT ON TABLE tandem.reconcile_pending IS 'keys that were in flight when a pa
 CREATE TABLE tandem.unsettled_key (
   table_id integer NOT NULL REFERENCES tandem.source_table ON DELETE CASCADE,
   key      bytea NOT NULL,
+  moment   bigint NOT NULL,
   PRIMARY KEY (table_id, key)
 );
-COMMENT ON TABLE tandem.unsettled_key IS 'keys that were still in flight when the last sound pass ended: a cut-over compares them, whatever kept them';
+COMMENT ON TABLE tandem.unsettled_key IS 'keys that were still in flight when a pass ended, and that no sound pass has seen at rest since: a cut-over compares them, whatever kept them';
+COMMENT ON COLUMN tandem.unsettled_key.moment IS 'number of tandem.reconcile_moment at which the pass ended';
 
 -- --- discrepancies ----------------------------------------------------------------------------------------------------------------
 

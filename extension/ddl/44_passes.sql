@@ -207,6 +207,7 @@ DECLARE
   run tandem.reconcile_run;
   heir bigint;
   sound boolean;
+  moment bigint := nextval('tandem.reconcile_moment');
   summary jsonb;
 BEGIN
   IF state IS NULL OR state NOT IN ('done', 'failed', 'cancelled') THEN
@@ -224,10 +225,14 @@ BEGIN
   END IF;
   summary := tandem._run_summary(run);
   sound := run.state = 'done' AND tandem._is_whole(run) AND run.missing + run.extra + run.different = 0 AND NOT run.repaired;
+  -- What no pass has seen at rest is compared by a cut-over. A key is watched under one run only: a pass that goes on beside this one may
+  -- have met it and left it to this one, so it stays until a sound pass that began later ends. In order of keys, as passes end at once.
+  INSERT INTO tandem.unsettled_key AS u (table_id, key, moment)
+  SELECT p.table_id, p.key, moment FROM tandem.reconcile_pending AS p
+  WHERE p.table_id = run.table_id AND (sound OR p.run_id = run.run_id) ORDER BY p.key
+  ON CONFLICT ON CONSTRAINT unsettled_key_pkey DO UPDATE SET moment = greatest(u.moment, excluded.moment);
   IF sound THEN
-    -- Under whichever run they are watched: what no pass has seen at rest is compared by a cut-over.
-    DELETE FROM tandem.unsettled_key AS u WHERE u.table_id = run.table_id;
-    INSERT INTO tandem.unsettled_key (table_id, key) SELECT p.table_id, p.key FROM tandem.reconcile_pending AS p WHERE p.table_id = run.table_id;
+    DELETE FROM tandem.unsettled_key AS u WHERE u.table_id = run.table_id AND u.moment < run.begun_moment;
   END IF;
   -- Keys that are still in flight stay under watch where something watches.
   SELECT max(r.run_id) INTO heir FROM tandem.reconcile_run AS r
@@ -239,7 +244,7 @@ BEGIN
     SET passes = l.passes + 1, clean_passes = l.clean_passes + run.clean::integer, rows = greatest(run.rows, run.new_rows), verified = run.verified,
         pass_confirmed = run.missing + run.extra + run.different, pass_started_at = run.started_at, pass_finished_at = run.finished_at,
         last_clean_at = CASE WHEN run.clean THEN run.finished_at ELSE l.last_clean_at END, changes_at_pass = run.changes, covered = 0,
-        pass_xid = run.begun_xid, sound_moment = CASE WHEN sound THEN run.begun_moment ELSE l.sound_moment END
+        pass_xid = run.begun_xid, sound_moment = CASE WHEN sound THEN greatest(l.sound_moment, run.begun_moment) ELSE l.sound_moment END
     WHERE l.table_id = run.table_id;
   END IF;
   PERFORM tandem._check_alarm(run.table_id);

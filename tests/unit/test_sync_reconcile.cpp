@@ -77,15 +77,18 @@ TEST(CompareSize, FollowsWhatChunksTook) {
 
 TEST(IntegerSpan, GuessesOnlyWhereKeysAreDense) {
     IntegerSpan span;
-    EXPECT_FALSE(span.next_high(0, 1000));
+    EXPECT_FALSE(span.next_high(0, 1000, INT64_MAX));
     span.learn(0, 1000, 1000);
-    EXPECT_EQ(span.next_high(1000, 500), 1500);
+    EXPECT_EQ(span.next_high(1000, 500, INT64_MAX), 1500);
     span.learn(0, 1000, 500);
-    EXPECT_EQ(span.next_high(1000, 500), 2000);
+    EXPECT_EQ(span.next_high(1000, 500, INT64_MAX), 2000);
     span.learn(0, 1000, 100); // a tenth: ask
-    EXPECT_FALSE(span.next_high(1000, 500));
+    EXPECT_FALSE(span.next_high(1000, 500, INT64_MAX));
     span.learn(0, 1000, 1000);
-    EXPECT_FALSE(span.next_high(INT64_MAX - 10, 500)); // beyond any key
+    EXPECT_FALSE(span.next_high(INT64_MAX - 10, 500, INT64_MAX)); // beyond any key
+    span.learn(0, 1000, 1000);
+    EXPECT_FALSE(span.next_high(32700, 500, INT16_MAX)); // no text of a smallint
+    EXPECT_EQ(span.next_high(32000, 500, INT16_MAX), 32500);
 }
 
 TEST(ComparePace, SharesAndRates) {

@@ -162,7 +162,7 @@ def test_what_no_pass_saw_at_rest(scene):
     fill(scene)
     reconcile(scene)
     by_hand(scene, "UPDATE customer SET name = 'rogue' WHERE id = 3")
-    scene.sql("INSERT INTO tandem.unsettled_key (table_id, key) SELECT table_id, tandem.encode_key(table_id, '{\"id\": 3}') FROM tandem.source_table WHERE name = 'customer'")
+    scene.sql("INSERT INTO tandem.unsettled_key (table_id, key, moment) SELECT table_id, tandem.encode_key(table_id, '{\"id\": 3}'), nextval('tandem.reconcile_moment') FROM tandem.source_table WHERE name = 'customer'")
     with pytest.raises(psycopg2.Error, match=r"1 row of table \"customer\" .* differs between the sides: key \(3\)"):
         call(scene, "cutover", max_pause="5 s")
     assert phase(scene, "customer") == "ready" and fences(scene) == []

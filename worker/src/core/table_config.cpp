@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
 namespace tandem::core {
@@ -155,9 +156,17 @@ std::vector<Column> key_columns_of(const TableConfig &table) {
     return result;
 }
 
-bool has_integer_key(const TableConfig &table) {
+std::optional<std::int64_t> largest_integer_key(const TableConfig &table) {
     const std::vector<Column> key = key_columns_of(table);
-    return key.size() == 1 && (key[0].image_type == "smallint" || key[0].image_type == "integer" || key[0].image_type == "bigint");
+    if (key.size() != 1)
+        return std::nullopt;
+    if (key[0].image_type == "smallint")
+        return std::numeric_limits<std::int16_t>::max();
+    if (key[0].image_type == "integer")
+        return std::numeric_limits<std::int32_t>::max();
+    if (key[0].image_type == "bigint")
+        return std::numeric_limits<std::int64_t>::max();
+    return std::nullopt;
 }
 
 } // namespace tandem::core

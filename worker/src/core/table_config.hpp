@@ -3,7 +3,9 @@
 
 #include "core/types.hpp"
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,7 @@ std::vector<TableConfig> parse_table_configs(const std::string &json_text);
 
 // The key's columns in key order. Throws core::Error if the configuration names a key column that is no column.
 std::vector<Column> key_columns_of(const TableConfig &table);
-bool has_integer_key(const TableConfig &table); // of one column, no wider than 64 bits and signed in its image
+// Of the type that a key of one integer column has in PostgreSQL; nullopt: the key is another.
+std::optional<std::int64_t> largest_integer_key(const TableConfig &table);
 
 } // namespace tandem::core

@@ -53,7 +53,7 @@ ChunkComparer::ChunkComparer(Sides sides, core::TableConfig table, std::vector<c
         digest_ = std::make_unique<core::RowDigest>(table_.digest, table_.columns, secret_);
     for (const core::Column &column : core::key_columns_of(table_))
         key_types_.push_back(core::parse_image_type(column.image_type));
-    integer_key_ = core::has_integer_key(table_);
+    integer_key_ = core::largest_integer_key(table_).has_value();
 }
 
 bool ChunkComparer::begin(Verdict &verdict) {

@@ -60,7 +60,7 @@ ComparePass::ComparePass(Sides sides, const core::TableConfig &table, std::vecto
     part_ = !low_.empty() || !high_.empty();
     if (const auto sample = options.find("sample"); sample != options.end() && sample->is_number())
         sample_ = sample->get<double>();
-    integer_key_ = by_range_ && core::has_integer_key(table);
+    largest_key_ = by_range_ ? core::largest_integer_key(table) : std::nullopt;
     pass_ = sides_.runs.begin_pass(table.table_id, options);
     try {
         comparer_ = std::make_unique<ChunkComparer>(sides_, table, std::move(ancestors), pass_.secret);
@@ -126,8 +126,8 @@ mysql::KeyInterval ComparePass::next_interval(bool &last) {
     mysql::KeyInterval interval{low_, {}};
     // Samples are many small chunks.
     const std::uint64_t rows = sample_ ? std::min<std::uint64_t>(size_.rows(), 1000) : size_.rows();
-    if (integer_key_ && high_.empty() && low_.size() == 1)
-        if (const auto high = span_.next_high(std::stoll(low_[0]), rows)) {
+    if (largest_key_ && high_.empty() && low_.size() == 1)
+        if (const auto high = span_.next_high(std::stoll(low_[0]), rows, *largest_key_)) {
             interval.high = {std::to_string(*high)};
             last = false;
             return interval;
@@ -170,7 +170,7 @@ ComparePass::Step ComparePass::chunk() {
     step_rows_ = verdict.old_rows;
     size_.learn(verdict.old_rows, std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - started));
     if (phase_ == Phase::forward) {
-        if (integer_key_ && !interval.high.empty() && interval.low.size() == 1)
+        if (largest_key_ && !interval.high.empty() && interval.low.size() == 1)
             span_.learn(std::stoll(interval.low[0]), std::stoll(interval.high[0]), verdict.old_rows);
         else
             span_.forget();

@@ -65,8 +65,8 @@ class ComparePass {
     postgres::Pass pass_;
     std::unique_ptr<ChunkComparer> comparer_;
     bool by_range_ = false;
-    bool integer_key_ = false;
-    bool part_ = false; // only an interval is asked for
+    std::optional<std::int64_t> largest_key_; // of a key of one integer column that is read by ranges
+    bool part_ = false;                       // only an interval is asked for
     std::optional<double> sample_;
     std::minstd_rand random_;
 

@@ -181,6 +181,8 @@ void Pump::cut_over(CutoverRun &run) {
         taken[config->table_id] = mysql::taken_events(client, row_.connection, *config);
     client.execute(mysql::create_phase_table(row_.connection), "creating the table of phases on the old side");
 
+    for (const core::TableConfig *config : configs)
+        guard_->watch(*config); // a pump that has just begun to lead may not have asked for it yet
     mysql::ControlSession sight(row_.connection);
     const std::unique_ptr<ChangedRows> rows = compare_changed(run);
     failpoint("cutover:after_compare");

@@ -35,12 +35,13 @@ class CompareSize {
 // Bounds of chunks over a key of one integer column, found without asking the old side: an interval of `span` holds at most so many rows.
 class IntegerSpan {
   public:
-    // How far the next chunk may reach behind `low`; nullopt: not known well enough, ask for the bound.
-    std::optional<std::int64_t> next_high(std::int64_t low, std::uint64_t rows) const {
+    // How far the next chunk may reach behind `low`; nullopt: not known well enough, or beyond the `largest` key, ask for the bound.
+    std::optional<std::int64_t> next_high(std::int64_t low, std::uint64_t rows, std::int64_t largest) const {
         if (density_ < 0.2)
             return std::nullopt;
         const double span = std::min(static_cast<double>(rows) / density_, 4.0 * static_cast<double>(rows));
-        if (static_cast<double>(low) + span > 9e18)
+        // Doubles are coarse near the end of bigint: rather ask once more.
+        if (static_cast<double>(low) + span + 1 >= static_cast<double>(largest) * (1 - 1e-15))
             return std::nullopt;
         return low + std::max<std::int64_t>(1, static_cast<std::int64_t>(span));
     }
