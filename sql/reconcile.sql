@@ -315,6 +315,21 @@ SELECT tandem.report_changed_keys(1, 1000000, jsonb_build_object('2', tandem.nex
 SELECT tandem._knows_changes(2);
 SELECT tandem.report_changed_keys(1, 1000000, '{}') IS NOT NULL AS told;
 SELECT count(*) AS left FROM tandem.changed_keys;
+-- A key that two passes met is watched under the first. When that one ends without a verdict, the other has not seen it at rest either; a later sound pass has.
+BEGIN;
+DELETE FROM tandem.unsettled_key;
+SELECT run_id AS first FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
+SELECT run_id AS second FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
+SELECT tandem.report_chunk(r, jsonb_build_object('rows', 1, 'new_rows', 1, 'in_flight', jsonb_build_array(jsonb_build_object('key', hex(5), 'reason', 'cascade')))) IS NOT NULL AS told
+FROM unnest(ARRAY[:first, :second]) WITH ORDINALITY AS u(r, n) ORDER BY n;
+SELECT tandem.end_pass(:first, 'cancelled', 'by the test') IS NOT NULL AS ended;
+SELECT count(*) AS pending FROM tandem.reconcile_pending WHERE table_id = 2;
+SELECT tandem.end_pass(:second, 'done', NULL) IS NOT NULL AS ended;
+SELECT tandem.decode_key(2, k) AS key FROM tandem.unsettled_keys(2) AS k;
+SELECT run_id AS third FROM tandem.begin_pass(2, '{"kind": "call"}') \gset
+SELECT tandem.end_pass(:third, 'done', NULL) IS NOT NULL AS ended;
+SELECT count(*) AS unsettled FROM tandem.unsettled_keys(2);
+ROLLBACK;
 -- A table that was empty at the pass: nothing can differ while nothing has changed, and all of it may when something has.
 BEGIN;
 DELETE FROM tandem.discrepancy WHERE table_id = 2;
