@@ -154,7 +154,8 @@ class Pump {
     Clock::time_point guard_told_{};
     Clock::time_point pinged_{};
     ChangedKeys changed_;
-    nlohmann::json changed_told_; // last report of it
+    std::map<int, std::optional<std::int64_t>> relied_on_; // changed_.since() of the tables of a run, when its gates were looked at
+    nlohmann::json changed_told_;                          // last report of it
     Clock::time_point changed_told_at_{}, changed_looked_at_{};
     std::set<int> held_;       // during a cut-over only these tables are read; empty: all
     bool look_for_run_ = true; // the configuration has changed: a cut-over may be asked for

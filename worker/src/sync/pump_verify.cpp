@@ -89,6 +89,9 @@ std::unique_ptr<ChangedRows> Pump::compare_changed(CutoverRun &run) {
     if (!unverified.is_null(0, 0))
         throw Error(core::Side::worker, "55000", "gates of the cut-over have closed again: " + unverified.text(0, 0), false,
                     "Nothing has changed. SELECT * FROM tandem.cutover_check(…); shows what helps.");
+    relied_on_.clear();
+    for (const int table_id : run.table_ids)
+        relied_on_[table_id] = changed_.since(table_id);
     if (!run.verifies)
         return nullptr;
     std::vector<core::TableConfig> all;
@@ -136,6 +139,12 @@ void Pump::verify_changed(CutoverRun &run, ChangedRows &rows) {
         run.paused_at() + Millis(static_cast<std::int64_t>(static_cast<double>(run.max_pause.count()) * share_for_verify));
     std::size_t compared = 0;
     for (const int table_id : run.table_ids) {
+        // So many keys came since that some had to be let go: the gate that these keys opened is closed.
+        if (changed_.since(table_id) != relied_on_[table_id])
+            throw Error(core::Side::worker, "55000",
+                        "gates of the cut-over have closed again: more rows of table \"" + find(table_id)->config.name +
+                            "\" changed during the run than the worker remembers",
+                        false, "Nothing has changed. Call again in a quieter moment, after another tandem.reconcile.");
         const std::vector<std::string> keys = changed_.keys(table_id);
         rows.verify(table_id, keys, deadline);
         compared += keys.size();
