@@ -163,7 +163,9 @@ AS $$
       ARRAY[CASE WHEN octet_length(description ->> 'table') > 63 THEN
               format('the name of table "%s" is longer than 63 bytes: it is called "%s"', description ->> 'table', tandem._short_name(description ->> 'table')) END,
             CASE WHEN (description ->> 'partitioned')::boolean THEN 'the table is partitioned on the old side; here it is a plain table' END,
-            CASE WHEN description ->> 'table_type' = 'SYSTEM VERSIONED' THEN 'the old side keeps the history of its rows; only what they are now is moved' END]
+            CASE WHEN description ->> 'table_type' = 'SYSTEM VERSIONED' THEN 'the old side keeps the history of its rows; only what they are now is moved'
+              || coalesce((SELECT ', without ' || string_agg(format('"%s"', p.name), ' and ' ORDER BY p.place)
+                           FROM jsonb_array_elements_text(description -> 'period') WITH ORDINALITY AS p (name, place)), '') END]
       || ARRAY(SELECT l FROM unnest(new_columns) AS m CROSS JOIN LATERAL tandem._column_losses(description, m) AS l)
       || (SELECT format('unique keys ignore the case of text on the old side: %s; in PostgreSQL ''abc'' and ''ABC'' are two values', c)
           FROM tandem._loose_keys(description) AS c WHERE c IS NOT NULL), NULL))::tandem.planned_statement

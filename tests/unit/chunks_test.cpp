@@ -76,7 +76,20 @@ TEST(KeyOrder, UpToIsTheComplementOfAfter) {
 
 TEST(KeyOrder, EnumsSortByNumber) {
     const std::vector<core::Column> key{column("enum", "text", "enum('z','a')")};
-    EXPECT_EQ(mysql::up_to_key(key, {"k1"}, {"a"}), "((k1 + 0) <= 2)");
+    // '' is the invalid value, number 0; X'61' is a, X'7a' is z.
+    EXPECT_EQ(mysql::up_to_key(key, {"k1"}, {"z"}), "(k1 IN (_utf8mb4'', _utf8mb4 X'7a'))");
+    EXPECT_EQ(mysql::after_key(key, {"k1"}, {"a"}), "(FALSE)");
+    const std::vector<core::Column> two{key[0], column("int", "integer")};
+    EXPECT_EQ(mysql::after_key(two, {"k1", "k2"}, {"z", "5"}),
+              "(k1 IN (_utf8mb4 X'7a', _utf8mb4 X'61') AND (k1 IN (_utf8mb4 X'61') OR (k1 = _utf8mb4 X'7a' AND (k2 > 5))))");
+    // The label '' compares equal to the invalid value: only the numbers tell them apart.
+    EXPECT_EQ(mysql::up_to_key({column("enum", "text", "enum('z','')")}, {"k1"}, {"z"}), "((k1 + 0) <= 1)");
+}
+
+TEST(KeyOrder, SetsOfFewLabelsAreListed) {
+    const std::vector<core::Column> key{column("set", "text", "set('z','a')")};
+    EXPECT_EQ(mysql::after_key(key, {"k1"}, {"z"}), "(k1 IN (_utf8mb4 X'61', _utf8mb4 X'7a2c61'))");
+    EXPECT_EQ(mysql::up_to_key({column("set", "text", "set('1','2','3','4','5','6','7')")}, {"k1"}, {"7"}), "((k1 + 0) <= 64)");
 }
 
 TEST(KeyOrder, IntervalsBecomeOneExpression) {

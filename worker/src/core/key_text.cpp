@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 
 #include <arpa/inet.h>
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <charconv>
@@ -444,6 +445,26 @@ std::optional<std::string> sort_number(const Column &column, std::string_view te
         }
     }
     return std::to_string(number);
+}
+
+std::vector<std::string> values_in_order(const Column &column) {
+    constexpr std::size_t most_values = 256, most_labels = 6;
+    const bool is_enum = column.data_type == "enum";
+    if (!is_enum && column.data_type != "set")
+        return {};
+    const std::vector<std::string> names = labels(column.mysql_type);
+    if (std::find(names.begin(), names.end(), "") != names.end() || names.size() >= (is_enum ? most_values : most_labels + 1))
+        return {};
+    std::vector<std::string> values{""};
+    for (const std::string &name : names) {
+        if (is_enum) {
+            values.push_back(name);
+            continue;
+        }
+        for (std::size_t i = 0, before = values.size(); i < before; ++i)
+            values.push_back(values[i].empty() ? name : values[i] + "," + name);
+    }
+    return values;
 }
 
 } // namespace tandem::core

@@ -24,4 +24,8 @@ std::optional<std::string> mysql_literal(const Column &column, std::string_view 
 // For ORDER BY and range conditions ENUM and SET sort by number, not by label: the number of the value, nullopt for other types.
 std::optional<std::string> sort_number(const Column &column, std::string_view text);
 
+// All values of an ENUM, and of a SET with few labels, at the place of their number. Empty: another type, too many values for a condition that
+// lists them, or the label '' beside the invalid value, which compares equal to it.
+std::vector<std::string> values_in_order(const Column &column);
+
 } // namespace tandem::core

@@ -68,13 +68,21 @@ void CaptureSight::see_tables(core::SeenSource &seen, const std::string &names) 
 }
 
 void CaptureSight::see_columns(core::SeenSource &seen, const std::string &names) {
-    for (const ControlRow &row :
-         ask_("SELECT table_name, column_name, column_type, character_set_name, collation_name, is_nullable,"
-              " CONCAT_WS('\\n', column_default, extra, column_comment) FROM information_schema.columns WHERE table_schema = " +
-              quote_text(connection_.database) + " AND table_name IN " + names + " ORDER BY table_name, ordinal_position"))
-        if (core::SeenTable *table = table_of(seen, row[0].value_or("")))
-            table->columns.push_back(
-                {row[1].value_or(""), row[2].value_or(""), row[3].value_or(""), row[4].value_or(""), row[5] == "YES", row[6].value_or("")});
+    if (!shows_generation_)
+        shows_generation_ = shows_generation(server_version(client_));
+    period_.clear();
+    for (const ControlRow &row : ask_("SELECT table_name, column_name, column_type, character_set_name, collation_name, is_nullable,"
+                                      " CONCAT_WS('\\n', column_default, extra, column_comment), " +
+                                      std::string(*shows_generation_ ? "generation_expression" : "NULL") +
+                                      " FROM information_schema.columns WHERE table_schema = " + quote_text(connection_.database) +
+                                      " AND table_name IN " + names + " ORDER BY table_name, ordinal_position"))
+        if (core::SeenTable *table = table_of(seen, row[0].value_or(""))) {
+            if (is_period(row[7]))
+                period_.emplace(table, row[1].value_or(""));
+            else
+                table->columns.push_back({row[1].value_or(""), row[2].value_or(""), row[3].value_or(""), row[4].value_or(""),
+                                          row[5] == "YES", row[6].value_or("")});
+        }
 }
 
 void CaptureSight::see_indexes(core::SeenSource &seen, const std::string &names) {
@@ -89,7 +97,8 @@ void CaptureSight::see_indexes(core::SeenSource &seen, const std::string &names)
         const std::string index = row[1].value_or("");
         bool &good = usable.try_emplace({row[0].value_or(""), index}, true).first->second;
         good = good && row[2] == "0" && row[3] && !row[4] && row[5] != "YES";
-        table->unique_keys[index].push_back(row[3].value_or(""));
+        if (!period_.contains({table, row[3].value_or("")}))
+            table->unique_keys[index].push_back(row[3].value_or(""));
         table->indexes +=
             index + " " + row[2].value_or("") + " " + row[3].value_or("") + " " + row[4].value_or("") + " " + row[6].value_or("") + "\n";
     }

@@ -7,6 +7,8 @@
 
 #include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,8 @@ class CaptureSight {
     const core::SourceConnection &connection_;
     Ask ask_; // during a look
     bool folds_ = false;
+    std::optional<bool> shows_generation_;                             // as the server says at the first look
+    std::set<std::pair<const core::SeenTable *, std::string>> period_; // columns of the look at hand
     std::map<std::string, int> by_name_, by_outbox_;
     std::map<std::string, std::string> file_names_; // name → as InnoDB writes it
 };

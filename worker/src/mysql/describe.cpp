@@ -80,9 +80,6 @@ bool is_expression(const ServerVersion &version, const std::optional<std::string
            ((data_type == "datetime" || data_type == "timestamp") && value->starts_with("CURRENT_TIMESTAMP"));
 }
 
-// Where information_schema has the text of generated columns.
-bool shows_generation(const ServerVersion &version) { return version.number >= (version.mariadb ? 100205 : 50706); }
-
 // information_schema shows defaults as text, which bytes need not be: the server itself says what they are. One that is NOT NULL only tells
 // through a row; of an empty table what information_schema shows must do.
 void add_defaults_of_bytes(ControlClient &client, const std::string &database, const std::string &table, json &columns) {
@@ -114,6 +111,20 @@ void add_defaults_of_bytes(ControlClient &client, const std::string &database, c
     }
 }
 
+std::vector<std::string> period_of(ControlClient &client, const ServerVersion &version, const std::string &database,
+                                   const std::string &table) {
+    std::vector<std::string> names;
+    if (!version.mariadb || version.number < 100300)
+        return names;
+    for (const ControlRow &row : rows_of(client,
+                                         "SELECT table_name, column_name, generation_expression FROM information_schema.columns WHERE " +
+                                             condition(database, table) + " ORDER BY ordinal_position",
+                                         table))
+        if (is_period(row[2]))
+            names.push_back(row[1].value_or(""));
+    return names;
+}
+
 json columns_of(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
     json columns = json::array();
     for (const ControlRow &row : rows_of(
@@ -123,6 +134,8 @@ json columns_of(ControlClient &client, const ServerVersion &version, const std::
                  std::string(shows_generation(version) ? "generation_expression" : "NULL") + " FROM information_schema.columns WHERE " +
                  condition(database, table) + " ORDER BY ordinal_position",
              table)) {
+        if (is_period(row[12]))
+            continue;
         const std::string type = row[3].value_or("");
         const std::string data_type = row[4].value_or("");
         const bool is_unsigned = type.find(" unsigned") != std::string::npos;
@@ -149,13 +162,7 @@ json columns_of(ControlClient &client, const ServerVersion &version, const std::
     return columns;
 }
 
-// System-versioned tables of MariaDB: the end of a row's time is part of its keys, and is the same in all rows that are current. A trigger sees another.
-bool is_row_end(const json &columns, const std::string &name) {
-    return std::any_of(columns.begin(), columns.end(),
-                       [&](const json &c) { return c.at("name") == name && c.at("generation") == "ROW END"; });
-}
-
-json keys_of(ControlClient &client, const std::string &database, const std::string &table, const json &columns) {
+json keys_of(ControlClient &client, const std::string &database, const std::string &table, const std::vector<std::string> &period) {
     json keys = json::array();
     bool skip = false; // a key over an expression names no column: expression_keys_of
     for (const ControlRow &row :
@@ -183,7 +190,7 @@ json keys_of(ControlClient &client, const std::string &database, const std::stri
             skip = true;
             continue;
         }
-        if (is_row_end(columns, *row[4]))
+        if (std::find(period.begin(), period.end(), *row[4]) != period.end())
             continue;
         json &key = keys.back();
         key["columns"].push_back(*row[4]);
@@ -305,6 +312,10 @@ ServerVersion server_version(ControlClient &client) {
     return version;
 }
 
+bool shows_generation(const ServerVersion &version) { return version.number >= (version.mariadb ? 100205 : 50706); }
+
+bool is_period(const std::optional<std::string> &generation) { return generation == "ROW START" || generation == "ROW END"; }
+
 bool shares_trigger_slots(const ServerVersion &version) { return version.number >= (version.mariadb ? 100203 : 50702); }
 
 json describe_server(ControlClient &client) {
@@ -358,15 +369,16 @@ json describe_table(ControlClient &client, const ServerVersion &version, const s
     if (rows.empty())
         return nullptr; // dropped since it was found
     const ControlRow &row = rows[0];
-    const json columns = columns_of(client, version, database, table);
+    const std::vector<std::string> period = period_of(client, version, database, table);
     return {{"table", table},
             {"engine", text_or_null(row[1])},
             {"table_type", row[2].value_or("")},
             {"comment", row[3].value_or("")},
             {"rows_estimate", number_or_null(row[4])},
             {"bytes_estimate", number_or_null(row[5])},
-            {"columns", columns},
-            {"keys", keys_of(client, database, table, columns)},
+            {"columns", columns_of(client, version, database, table)},
+            {"keys", keys_of(client, database, table, period)},
+            {"period", period},
             {"expression_keys", expression_keys_of(client, version, database, table)},
             {"auto_increment", number_or_null(row[8])},
             {"foreign_keys", foreign_keys_of(client, database, table, false)},

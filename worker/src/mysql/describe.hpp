@@ -21,6 +21,13 @@ ServerVersion server_version(ControlClient &client);
 // Several triggers for one table, timing and event: MySQL 5.7.2, MariaDB 10.2.3.
 bool shares_trigger_slots(const ServerVersion &version);
 
+// Whether information_schema has the text of generated columns.
+bool shows_generation(const ServerVersion &version);
+
+// A column that says when a row of a system-versioned table (MariaDB) began or ended: history, which stays on the old side. The end is part of
+// the table's keys, and the same in all rows that are current; a trigger sees another.
+bool is_period(const std::optional<std::string> &generation);
+
 nlohmann::json describe_server(ControlClient &client);
 
 // Names of base tables and views: the given ones that exist, or those LIKE `pattern`.

@@ -9,6 +9,7 @@
 #include "mysql/client.hpp"
 #include "mysql/durable.hpp"
 #include "mysql/key_order.hpp"
+#include "mysql/key_range.hpp"
 #include "mysql/row_reader.hpp"
 #include "mysql/sql_text.hpp"
 
@@ -348,21 +349,8 @@ ChunkEnd SourceSession::read_chunk(const core::TableConfig &table, const std::ve
     std::size_t wanted = limit;
     for (;;) {
         std::string condition;
-        if (!end.cursor.empty()) {
-            std::vector<std::string> names, values;
-            for (std::size_t i = 0; i < key.size(); ++i) {
-                const std::string &text = end.cursor.at(i);
-                auto value = core::sort_number(key[i], text);
-                names.push_back(value ? "(t." + quote_name(key[i].name) + " + 0)" : "t." + quote_name(key[i].name));
-                if (!value)
-                    value = core::mysql_literal(key[i], text);
-                if (!value)
-                    throw core::Error(core::Side::worker, "22023", "backfill cursor of table \"" + table.name + "\" is not a key of it",
-                                      false, "Start the backfill of the table again.");
-                values.push_back(*value);
-            }
-            condition = " WHERE " + after_condition(names, values);
-        }
+        if (!end.cursor.empty())
+            condition = " WHERE " + after_key(key, key_names_of(key, "t."), end.cursor);
         RowReader reader(impl_->client,
                          "SELECT " + select_list(columns, column_names(columns, "t.")) + " FROM " +
                              quote_name(impl_->connection.database, table.name) + " t" + index + condition + " ORDER BY " +
