@@ -295,7 +295,7 @@ CREATE FUNCTION tandem._drop_one(table_id integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM tandem._refuse_truth_dropped(table_id), tandem._drop_guards(table_id);
+  PERFORM tandem._refuse_truth_dropped(table_id), tandem._refuse_queued(table_id), tandem._drop_guards(table_id);
   -- A table that was never started has nothing on the old side. The others go when the worker has cleaned up there.
   IF EXISTS (SELECT FROM tandem.table_state AS a WHERE a.table_id = _drop_one.table_id) THEN
     UPDATE tandem.source_table AS t SET desired_state = 'dropped' WHERE t.table_id = _drop_one.table_id;

@@ -266,6 +266,7 @@ BEGIN
   EXECUTE format('COMMENT ON VIEW %s IS %L', made, format('routed view of %s: reads by the table''s read strategy, see tandem.phases', tandem._table_label(wanted)));
   DELETE FROM tandem.routed_view AS v WHERE v.view = made OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = v.view);
   INSERT INTO tandem.routed_view (view, table_id, foreign_table, created_foreign) VALUES (made, wanted, foreign_table, created);
+  PERFORM tandem._make_writable(made, wanted);
   SELECT string_agg(format('"%s"', a.attname), ', ' ORDER BY a.attnum) INTO only_new
   FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
   WHERE t.table_id = wanted AND NOT EXISTS (SELECT FROM tandem.target_column AS m WHERE m.table_id = wanted AND m.name = a.attname);
@@ -277,7 +278,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.create_routed_view(text, text, regclass, name) IS
-  'view with the columns of the target over both sides, which reads by the table''s read strategy; the foreign table over the old table is created as view_old unless it is given';
+  'view with the columns of the target over both sides, which reads by the table''s read strategy and writes to the source of truth; the foreign table over the old table is created as view_old unless it is given';
 
 CREATE FUNCTION tandem.drop_routed_view(view regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

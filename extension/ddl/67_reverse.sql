@@ -158,22 +158,40 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_truncate() IS 'trigger on a target that is the source of truth: TRUNCATE names no keys';
 
+CREATE FUNCTION tandem._trigger_on(target regclass, trigger_name name) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = target AND g.tgname = trigger_name AND g.tgenabled <> 'D') $$;
+COMMENT ON FUNCTION tandem._trigger_on(regclass, name) IS 'whether a trigger is there and enabled';
+
 CREATE FUNCTION tandem._install_capture_back(table_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   target regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _install_capture_back.table_id);
 BEGIN
-  PERFORM tandem._remove_capture_back(table_id);
-  EXECUTE format('CREATE TRIGGER tandem_capture_back AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem._capture_back(%s)',
+  -- Replaced and not dropped: that would wait for readers.
+  EXECUTE format('CREATE OR REPLACE TRIGGER tandem_capture_back AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem._capture_back(%s)',
                  target, (SELECT string_agg(quote_literal(a), ', ' ORDER BY n)
                           FROM unnest(ARRAY[table_id::text] || tandem._target_key_columns(table_id)::text[]) WITH ORDINALITY AS u(a, n)));
-  EXECUTE format('CREATE TRIGGER tandem_refuse_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_truncate()', target);
+  EXECUTE format('CREATE OR REPLACE TRIGGER tandem_refuse_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_truncate()', target);
   -- Also for writers with session_replication_role = replica, such as a subscription.
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER tandem_capture_back, ENABLE ALWAYS TRIGGER tandem_refuse_truncate', target);
 END
 $$;
 COMMENT ON FUNCTION tandem._install_capture_back(integer) IS 'capture on a target; whoever writes to it from the commit on is recorded';
+
+CREATE FUNCTION tandem._rest_capture_back(table_id integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  target regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _rest_capture_back.table_id);
+BEGIN
+  IF tandem._trigger_on(target, 'tandem_capture_back') THEN
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER tandem_capture_back, DISABLE TRIGGER tandem_refuse_truncate', target);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._rest_capture_back(integer) IS 'ends the capture on a target, without waiting for its readers as a removal would';
 
 CREATE FUNCTION tandem._remove_capture_back(table_id integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

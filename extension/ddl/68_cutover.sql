@@ -18,15 +18,17 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_closed() IS 'trigger on a target that is not the source of truth, from the first attempt at a cut-over on: refuses writes of applications';
 
+-- Triggers on targets are enabled and disabled, which waits for writers only. To drop one waits for every reader as well: a long report would keep a
+-- cut-over from its commit.
 CREATE FUNCTION tandem._close_target(table_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   target regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _close_target.table_id);
 BEGIN
-  PERFORM tandem._open_target(table_id);
-  EXECUTE format('CREATE TRIGGER tandem_closed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_closed(%L)',
+  EXECUTE format('CREATE OR REPLACE TRIGGER tandem_closed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_closed(%L)',
                  target, table_id);
+  EXECUTE format('ALTER TABLE %s ENABLE TRIGGER tandem_closed', target);
 END
 $$;
 COMMENT ON FUNCTION tandem._close_target(integer) IS 'applications cannot write to the target from the commit on, whatever their snapshot; apply can';
@@ -37,12 +39,12 @@ AS $$
 DECLARE
   target regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _open_target.table_id);
 BEGIN
-  IF EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = target AND g.tgname = 'tandem_closed') THEN
-    EXECUTE format('DROP TRIGGER tandem_closed ON %s', target);
+  IF tandem._trigger_on(target, 'tandem_closed') THEN
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER tandem_closed', target);
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._open_target(integer) IS 'takes away what _close_target made';
+COMMENT ON FUNCTION tandem._open_target(integer) IS 'puts to rest what _close_target made';
 
 CREATE FUNCTION tandem._running(run_id bigint) RETURNS tandem.cutover_run
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -129,6 +131,9 @@ DECLARE
   attempt bigint;
 BEGIN
   PERFORM tandem._refuse_cancelled(run);
+  -- Waits for transactions that have written through routed views of the source; those that come later wait for the run (src/write_through.cpp).
+  PERFORM set_config('lock_timeout', greatest(lock_timeout_ms, 1)::text, true);
+  PERFORM pg_advisory_xact_lock(1952542308, run.source_id);
   IF run.kind = 'rollback' THEN
     -- Waits for running writers of the targets; whoever comes later meets the closed table.
     PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
@@ -137,9 +142,8 @@ BEGIN
   ELSE
     attempt := tandem._move_phase(run.table_ids, ARRAY['ready'], 'cutover', NULL, format('run %s: %s', run_id, run.kind));
     -- A client that the fence refuses must not find the new side open before it is the truth.
-    PERFORM set_config('lock_timeout', greatest(lock_timeout_ms, 1)::text, true);
     PERFORM tandem._close_target(t.table_id) FROM tandem.source_table AS t
-    WHERE t.table_id = ANY (run.table_ids) AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_closed');
+    WHERE t.table_id = ANY (run.table_ids) AND NOT tandem._trigger_on(t.target, 'tandem_closed');
   END IF;
   UPDATE tandem.cutover_run AS r SET epoch = attempt WHERE r.run_id = run.run_id;
   RETURN attempt;
@@ -163,6 +167,10 @@ BEGIN
     SELECT count(*) INTO found FROM tandem.reverse_letter AS l
     WHERE l.table_id = ANY (run.table_ids) AND NOT (l.dead AND run.options -> 'waive' ? 'dead_letters');
     RETURN CASE WHEN found > 0 THEN format('%s rows are not taken by the old side', found) END;
+  END IF;
+  SELECT tandem.cutover_queued(run_id) INTO found;
+  IF found > 0 THEN
+    RETURN format('%s writes through routed views are not on the old side yet', found);
   END IF;
   SELECT count(*) INTO found FROM tandem.batch AS b WHERE b.source_id = run.source_id;
   IF found > 0 THEN
@@ -199,7 +207,9 @@ BEGIN
     PERFORM tandem._advance_sequences(i, true, coalesce(auto_increments -> i::text, '{}')) FROM unnest(run.table_ids) AS i;
   ELSIF run.kind = 'rollback' THEN
     PERFORM tandem._move_phase(run.table_ids, ARRAY['closing'], 'ready', run.epoch, format('run %s: rollback', run_id));
-    PERFORM tandem._remove_capture_back(i) FROM unnest(run.table_ids) AS i;
+    PERFORM tandem._rest_capture_back(i) FROM unnest(run.table_ids) AS i;
+    -- Nobody chose to read the side that now lags.
+    UPDATE tandem.phase AS p SET read_strategy = 'old' WHERE p.table_id = ANY (run.table_ids);
     -- What the old side did not take, by leave of whoever waived it, is fetched anew from there like every other row.
     INSERT INTO tandem.request (table_id, key_text, reason)
       SELECT l.table_id, tandem.key_text(l.table_id, l.key), 'rollback' FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (run.table_ids);
@@ -305,7 +315,7 @@ BEGIN
     IF tandem._remove_capture_back(one) THEN
       PERFORM tandem.cutover_step(run_id, 'new side', 0, format('triggers tandem_capture_back and tandem_refuse_truncate on %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)));
     END IF;
-    PERFORM tandem._open_target(one);
+    EXECUTE format('DROP TRIGGER IF EXISTS tandem_closed ON %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one));
     FOREACH dropped IN ARRAY tandem._drop_lookup_indexes((SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)) LOOP
       PERFORM tandem.cutover_step(run_id, 'new side', 0, format('index %s, by which cascades were looked up', dropped));
     END LOOP;

@@ -95,6 +95,11 @@ BEGIN
   SELECT 'retry', tandem._table_label(i), (SELECT count(*) FROM tandem.retry AS r WHERE r.table_id = i)::text, '0',
          NOT EXISTS (SELECT FROM tandem.retry AS r WHERE r.table_id = i), false, NULL FROM unnest(ids) AS i
   UNION ALL
+  SELECT 'queued_writes', tandem._table_label(i), (SELECT count(*) FROM tandem.write_queue AS q WHERE q.table_id = i AND q.given_up)::text || ' given up', '0',
+         NOT EXISTS (SELECT FROM tandem.write_queue AS q WHERE q.table_id = i AND q.given_up), true,
+         'SELECT * FROM tandem.queued_writes WHERE given_up; then tandem.settle_write. Waived: they stay in the queue.'
+  FROM unnest(ids) AS i
+  UNION ALL
   SELECT 'dead_letters', tandem._table_label(i), (SELECT count(*) FROM tandem.dead_letter AS d WHERE d.table_id = i)::text, '0',
          NOT EXISTS (SELECT FROM tandem.dead_letter AS d WHERE d.table_id = i), true, 'SELECT * FROM tandem.dead_letters; mend the rows, then tandem.retry_dead_letters().'
   FROM unnest(ids) AS i;

@@ -110,7 +110,7 @@ BEGIN
         DETAIL = away || '.', HINT = 'SELECT * FROM tandem.phases;';
     END IF;
     SELECT string_agg(tandem._table_label(t.table_id), ', ') INTO away FROM tandem.source_table AS t
-    WHERE t.table_id = ANY (ids) AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_capture_back');
+    WHERE t.table_id = ANY (ids) AND NOT tandem._trigger_on(t.target, 'tandem_capture_back');
     IF away IS NOT NULL THEN
       RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('there is no way back for %s', away),
         DETAIL = 'Changes of the new side were not captured: the gate "reverse" was waived, or somebody dropped the trigger tandem_capture_back.';
@@ -301,7 +301,7 @@ BEGIN
     RETURN QUERY
     SELECT s.name, array_agg(tandem._table_label(t.table_id) ORDER BY t.table_id), 'no way back', 'changes of the new side are not captured', NULL::text
     FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id)
-    WHERE p.table_id = ANY (ids) AND p.phase = 'new_primary' AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_capture_back')
+    WHERE p.table_id = ANY (ids) AND p.phase = 'new_primary' AND NOT tandem._trigger_on(t.target, 'tandem_capture_back')
     HAVING count(*) > 0;
     RETURN QUERY
     SELECT s.name, array_agg(DISTINCT tandem._table_label(l.table_id)), 'letters', format('%s rows are not taken by the old side', count(*)), 'SELECT * FROM tandem.reverse_letters;'
@@ -324,7 +324,7 @@ BEGIN
   SELECT tandem._table_label(t.table_id), 'not captured', NULL, 'the trigger tandem_capture_back is missing: changes of the new side are not known'
   FROM tandem.source_table AS t JOIN tandem.phase AS p USING (table_id)
   WHERE t.table_id = ANY (ids) AND p.phase IN ('new_primary', 'closing')
-    AND NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = t.target AND g.tgname = 'tandem_capture_back')
+    AND NOT tandem._trigger_on(t.target, 'tandem_capture_back')
   UNION ALL
   -- Constants and columns made by an expression are given back by the old columns.
   SELECT tandem._table_label(t.table_id), 'column only here', NULL, format('column "%s" of %s has no place on the old side', a.attname, t.target)

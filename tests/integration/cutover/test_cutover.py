@@ -188,6 +188,22 @@ def test_writer_on_the_new_side_is_waited_for(scene):
     scene.check()
 
 
+def test_readers_of_the_new_side_are_not_waited_for(scene):
+    """A report that runs for long keeps neither a cut-over nor a rollback from its commit, the second time as little as the first."""
+    ready(scene)
+    reader = scene.pg.connect(scene.database, autocommit=False)
+    with reader.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM customer, orders")
+        for _ in range(2):
+            call(scene, "cutover", waive=WAIVE)
+            assert phase(scene, "customer") == "new_primary"
+            call(scene, "rollback")
+            assert phase(scene, "customer") == "ready"
+            ready(scene)
+    reader.close()
+    scene.check()
+
+
 def test_fence_dropped_by_hand(scene):
     ready(scene)
     call(scene, "cutover", waive=WAIVE, max_pause="5 s")

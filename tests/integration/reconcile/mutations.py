@@ -38,7 +38,7 @@ class Table:
 
 def words(n):
     """Keys that a collation takes for neighbours of each other, in another order than bytes."""
-    return "'" + "".join("aBcDeFgHiJ"[int(d)] for d in str(n)) + ("-" if n % 3 == 0 else "") + ("\u00e9" if n % 5 == 0 else "") + "'"
+    return "'" + "".join("aBcDeFgHiJ"[int(d)] for d in str(n)) + ("-" if n % 3 == 0 else "") + ("\u00e9z" if n % 5 == 0 else "") + "'"
 
 
 SMALL = {"n": ("INT", ["7", "-3"]), "t": ("VARCHAR(40)", ["''", "'NULL'", "'a '", "'\u00e9'"]), "d": ("DOUBLE", ["0.1", "-1e300"])}

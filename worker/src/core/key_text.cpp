@@ -3,6 +3,7 @@
 
 #include "core/encode.hpp"
 #include "core/error.hpp"
+#include "core/hex.hpp"
 
 #include <arpa/inet.h>
 #include <algorithm>
@@ -33,17 +34,6 @@ std::int64_t signed_big_endian(std::string_view bytes) {
     if (bytes.size() == 4)
         return static_cast<std::int32_t>(value);
     return static_cast<std::int64_t>(value);
-}
-
-std::string hex(std::string_view bytes) {
-    static constexpr char digits[] = "0123456789abcdef";
-    std::string result;
-    result.reserve(bytes.size() * 2);
-    for (const char c : bytes) {
-        result.push_back(digits[static_cast<unsigned char>(c) >> 4]);
-        result.push_back(digits[static_cast<unsigned char>(c) & 15]);
-    }
-    return result;
 }
 
 template <typename... Args> std::string format(const char *pattern, Args... args) {

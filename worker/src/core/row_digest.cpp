@@ -2,6 +2,7 @@
 
 #include "core/encode.hpp"
 #include "core/error.hpp"
+#include "core/hex.hpp"
 #include "core/typemap.hpp"
 
 #include <cstring>
@@ -67,13 +68,6 @@ constexpr ClassName classes[] = {
 };
 
 [[noreturn]] void bad_image() { throw Error(Side::worker, "XX001", "an image does not have the columns of its table", false); }
-
-std::string unhex(const std::string &hex) {
-    std::string bytes;
-    for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
-        bytes.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
-    return bytes;
-}
 
 } // namespace
 

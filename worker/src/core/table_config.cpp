@@ -1,6 +1,7 @@
 #include "core/table_config.hpp"
 
 #include "core/error.hpp"
+#include "core/hex.hpp"
 
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -31,13 +32,6 @@ Policy parse_policy(const std::string &name) {
         return Policy::sidecar;
     throw Error(Side::worker, "22023", "policy \"" + name + "\" is not known", false,
                 "The extension and the worker may be of different versions.");
-}
-
-std::string unhex(const std::string &text) {
-    std::string bytes;
-    for (std::size_t i = 0; i + 1 < text.size(); i += 2)
-        bytes.push_back(static_cast<char>(std::stoi(text.substr(i, 2), nullptr, 16)));
-    return bytes;
 }
 
 Column parse_column(const json &from) {

@@ -86,7 +86,8 @@ struct Row {
     bool whole = false;   // all that the old side holds of it is in `current`
     Values current;
     bool written = false;
-    std::string refusal; // what strict mode said of a value
+    bool conflict = false; // the old side does not hold what was expected
+    std::string refusal;   // what strict mode said of a value
     std::string refusal_state;
 };
 
@@ -232,6 +233,18 @@ struct RowWriter::Impl {
         return false;
     }
 
+    // With foreign keys checked, children may hold a row.
+    void remove(const core::TableConfig &table, const Row &row,
+                const std::function<void(const Row &, const std::string &, const std::string &, bool)> &refuse) {
+        try {
+            erase(table, row);
+        } catch (const core::Error &error) {
+            if (!options.check_foreign_keys || !is_row_error(error))
+                throw;
+            refuse(row, error.sqlstate(), error.what(), false);
+        }
+    }
+
     void write_one(const core::TableConfig &table, const std::vector<bool> &wanted, const Row &row) {
         if (row.present)
             update(table, wanted, row);
@@ -339,6 +352,36 @@ struct RowWriter::Impl {
         return rows;
     }
 
+    // What the writer saw must be there still. A row that is as it is to be is no exception: another writer may have made it so (SET n = n + 1 twice).
+    void meet(const core::TableConfig &table, const std::vector<core::ImageType> &types, const std::vector<bool> &wanted, Row &row,
+              const Refuse &refuse) {
+        const auto conflict = [&](const std::string &sqlstate, const std::string &message) {
+            row.conflict = true;
+            refuse(row, sqlstate, message, false);
+        };
+        const std::optional<std::string> &seen = row.write->expected->image;
+        if (!seen) {
+            if (row.present)
+                conflict("23505", "the old side has a row with this key already");
+            return;
+        }
+        if (!row.present)
+            return conflict("40001", "the row is not on the old side any more");
+        if (!row.whole)
+            return conflict("22P03",
+                            "the row holds a value that PostgreSQL cannot hold, so it cannot be compared; write it on the old side");
+        const Values before = decode_image(table, types, *seen, wanted);
+        if (!before.error.empty())
+            return conflict(before.sqlstate, before.error);
+        for (std::size_t i = 0; i < wanted.size(); ++i)
+            if (wanted[i] && types[i].kind != core::ImageType::Kind::real && !core::same_value(before.of[i], row.current.of[i]))
+                return conflict("40001", "the row was changed on the old side since it was read: column \"" + table.columns[i].name +
+                                             "\" was " + core::describe(before.of[i]) + " and is " + core::describe(row.current.of[i]));
+        for (std::size_t i = 0; row.write->image && i < wanted.size(); ++i)
+            if (wanted[i] && core::same_value(before.of[i], row.values.of[i]))
+                row.values.of[i] = row.current.of[i];
+    }
+
     // The rows of one table in the transaction that is open. Rows that are refused make the transaction begin again without them.
     void write_table(const TableWrites &writes, const std::set<std::size_t> &left_out, const Refuse &refuse) {
         const core::TableConfig &table = *writes.table;
@@ -359,8 +402,12 @@ struct RowWriter::Impl {
                           row.whole = !bad && row.current.error.empty() && row.current.of.size() == types.size();
                       });
         for (Row &row : rows)
+            if (row.write->expected)
+                meet(table, types, wanted, row, refuse);
+        std::erase_if(rows, [](const Row &row) { return row.conflict; });
+        for (Row &row : rows)
             if (!row.write->image && row.present)
-                erase(table, row);
+                remove(table, row, refuse);
         std::vector<Row *> conflicts;
         for (Row &row : rows) {
             if (!row.write->image || (row.present && !differs(wanted, row)))
@@ -412,7 +459,9 @@ struct RowWriter::Impl {
                        row.refusal.empty() ? "the old side does not show the row under the key it was written with" : row.refusal, false);
     }
 
-    std::vector<RowRefusal> attempt(const std::vector<TableWrites> &tables) {
+    std::string marks() const { return quote_name(connection.metadata_database, "write_mark"); }
+
+    std::vector<RowRefusal> attempt(const std::vector<TableWrites> &tables, const std::string &mark) {
         std::vector<RowRefusal> refusals;
         std::vector<std::set<std::size_t>> left_out(tables.size());
         for (int round = 0; round < first_row_error; ++round) {
@@ -420,19 +469,29 @@ struct RowWriter::Impl {
             client.execute("START TRANSACTION", "beginning a transaction");
             for (const TableWrites &writes : tables)
                 check_epoch(writes);
+            if (!mark.empty() &&
+                !client.one_row("SELECT 1 FROM " + marks() + " WHERE token = " + quote_text(mark), "looking for a mark").empty()) {
+                rollback();
+                return {};
+            }
             for (std::size_t t = 0; t < tables.size(); ++t)
                 write_table(tables[t], left_out[t],
                             [&](const Row &row, const std::string &sqlstate, const std::string &message, bool may_pass) {
                                 if (!left_out[t].insert(row.position).second)
                                     return;
-                                refusals.push_back({t, row.position, sqlstate, message, may_pass});
+                                refusals.push_back({t, row.position, sqlstate, message, may_pass, row.conflict});
                                 refused = true;
                             });
             if (!refused) {
+                if (!mark.empty())
+                    client.execute("INSERT INTO " + marks() + " (token) VALUES (" + quote_text(mark) + ")",
+                                   "marking a transaction as written");
                 client.execute("COMMIT", "committing rows on the old side");
                 return refusals;
             }
             rollback();
+            if (options.together)
+                return refusals;
         }
         throw core::Error(core::Side::old_side, "54000", "rows are refused by the old side again and again", true);
     }
@@ -455,10 +514,12 @@ std::uint64_t RowWriter::bump_epoch(const core::TableConfig &table) {
     return epoch(table);
 }
 
-std::vector<RowRefusal> RowWriter::write(const std::vector<TableWrites> &tables) {
+std::vector<RowRefusal> RowWriter::write(const std::vector<TableWrites> &tables) { return write_once(tables, {}); }
+
+std::vector<RowRefusal> RowWriter::write_once(const std::vector<TableWrites> &tables, const std::string &mark) {
     for (int attempt = 1;; ++attempt) {
         try {
-            return impl_->attempt(tables);
+            return impl_->attempt(tables, mark);
         } catch (const core::SessionLost &) {
             throw;
         } catch (const core::Error &error) {
@@ -467,6 +528,21 @@ std::vector<RowRefusal> RowWriter::write(const std::vector<TableWrites> &tables)
                 throw;
         }
     }
+}
+
+void RowWriter::prepare_marks() {
+    impl_->client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
+    impl_->client.execute(
+        "CREATE TABLE IF NOT EXISTS " + impl_->marks() +
+            " (\n"
+            "  token CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,\n"
+            "  at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n"
+            ") ENGINE=InnoDB COMMENT='pg_tandem: transactions of PostgreSQL that were written here and are not acknowledged yet'",
+        "creating the table of written transactions on the old side");
+}
+
+void RowWriter::forget_mark(const std::string &mark) {
+    impl_->client.execute("DELETE FROM " + impl_->marks() + " WHERE token = " + quote_text(mark), "forgetting a mark");
 }
 
 void RowWriter::ping() { impl_->client.execute("DO 0", "keeping the session alive"); }

@@ -16,9 +16,16 @@
 
 namespace tandem::mysql {
 
+// What the writer of a row had seen of it, as an image; nullopt: no row.
+struct Expected {
+    std::optional<std::string> image;
+};
+
 struct RowWrite {
     std::string key;                  // key bytes
     std::optional<std::string> image; // all columns of the table in order; nullopt: the row is to be absent
+    // Only if the old side still holds this (floating point of 4 bytes, which mysql_fdw rounds, excepted); then only what differs from it is written.
+    std::optional<Expected> expected = std::nullopt;
 };
 
 struct TableWrites {
@@ -35,11 +42,13 @@ struct RowRefusal {
     std::string sqlstate;
     std::string message;
     bool may_pass = false; // another row is in its way (unique key), or the row is locked
+    bool conflict = false; // the old side does not hold what was expected
 };
 
 struct WriteOptions {
     bool unseen = true;              // neither captured by our triggers nor refused by our fence
     bool check_foreign_keys = false; // with them, cascades bite
+    bool together = false;           // a row that is refused takes all of its transaction with it
 };
 
 class RowWriter {
@@ -57,6 +66,10 @@ class RowWriter {
     // One transaction, committed on return. Throws core::Error 55000 (retryable) when an epoch has changed, other errors when nothing
     // at all could be written; SessionLost also when the outcome of the commit is not known: write again.
     std::vector<RowRefusal> write(const std::vector<TableWrites> &tables);
+    // The same, once: a transaction whose mark the old side has is not written again. `mark` is a UUID; the table of marks must exist.
+    std::vector<RowRefusal> write_once(const std::vector<TableWrites> &tables, const std::string &mark);
+    void prepare_marks();
+    void forget_mark(const std::string &mark); // after the acknowledgement, which makes it unnecessary
 
     void ping();
 

@@ -44,6 +44,10 @@ std::string CutoverRun::obstacle(postgres::WorkerApi &api) const {
     return api.session().query("SELECT tandem.cutover_obstacle($1)", {std::to_string(id)}).text(0, 0);
 }
 
+std::int64_t CutoverRun::queued(postgres::WorkerApi &api) const {
+    return api.session().query("SELECT tandem.cutover_queued($1)", {std::to_string(id)}).number(0, 0);
+}
+
 void CutoverRun::commit(postgres::WorkerApi &api, const json &auto_increments, Millis lock_timeout) {
     api.session().query("SELECT tandem.cutover_commit($1, $2, $3)",
                         {std::to_string(id), text(auto_increments), std::to_string(lock_timeout.count())});

@@ -30,6 +30,7 @@ class CutoverRun {
     // --- each one transaction on PostgreSQL
     void begin(postgres::WorkerApi &api, Millis lock_timeout);
     std::string obstacle(postgres::WorkerApi &api) const; // empty: everything has arrived
+    std::int64_t queued(postgres::WorkerApi &api) const;  // writes through routed views that are not on the old side
     void commit(postgres::WorkerApi &api, const nlohmann::json &auto_increments, Millis lock_timeout);
     bool abort(postgres::WorkerApi &api) const; // false: it is committed, or somebody else ended it
     void contract(postgres::WorkerApi &api) const;

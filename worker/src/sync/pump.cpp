@@ -28,6 +28,7 @@ Pump::~Pump() {
     // Before the lease: they must not touch the old side after somebody else may lead.
     reconciler_.reset();
     reverse_.reset();
+    writes_.reset();
     backfill_.reset();
     capture_.reset();
     guard_.reset();
@@ -72,6 +73,7 @@ Pump::Outcome Pump::run() {
     source_ = std::make_unique<mysql::SourceSession>(row_.connection);
     capture_ = std::make_unique<CaptureKeeper>(row_.connection, lease_, settings_.source_lock_timeout_ms);
     reverse_ = std::make_unique<ReversePump>(conninfo_, leases_.holder(), row_.connection, lease_);
+    writes_ = std::make_unique<WritePump>(conninfo_, leases_.holder(), row_.connection, lease_);
     backfill_ = std::make_unique<Backfill>(conninfo_, leases_.holder(), row_.connection, lease_);
     guard_ = std::make_unique<CaptureGuard>(row_.connection, lease_);
     schedule_.set(settings_.poll_min, settings_.poll_max);

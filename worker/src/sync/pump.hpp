@@ -18,6 +18,7 @@
 #include "sync/live_table.hpp"
 #include "sync/reconciler.hpp"
 #include "sync/reverse_pump.hpp"
+#include "sync/write_pump.hpp"
 #include "sync/stats.hpp"
 #include "sync/stop.hpp"
 
@@ -108,6 +109,7 @@ class Pump {
     void roll_back(CutoverRun &run);
     void contract(CutoverRun &run);
     void put_back_remains();
+    void await_queued_writes(CutoverRun &run);
     void lock_old_tables(CutoverRun &run);
     void unlock_old_tables();
     void settle_in_flight(Clock::time_point deadline);
@@ -133,6 +135,7 @@ class Pump {
     std::shared_ptr<Lease> lease_;
     std::unique_ptr<CaptureKeeper> capture_;
     std::unique_ptr<ReversePump> reverse_;
+    std::unique_ptr<WritePump> writes_;
     std::unique_ptr<Backfill> backfill_;
     std::set<int> copying_; // tables that the copiers have
     std::int64_t copied_generation_ = -1;

@@ -119,6 +119,23 @@ std::string Pump::drain_held(const CutoverRun &run, Clock::time_point deadline) 
     }
 }
 
+// Writes through routed views that were committed before the attempt began; no more come. The fence would refuse them.
+void Pump::await_queued_writes(CutoverRun &run) {
+    const Clock::time_point deadline = Clock::now() + run.lock_wait;
+    bool waited = false;
+    while (const std::int64_t queued = run.queued(*api_)) {
+        waited = true;
+        if (Clock::now() > deadline)
+            refuse("55P03", std::to_string(queued) + " writes through routed views did not reach the old side in time",
+                   "Nothing has changed. SELECT * FROM tandem.queued_writes; tells what holds them up.");
+        const bool worked = copy_live_batch();
+        if (!await_journal(Millis(worked ? 1 : 5)))
+            throw SessionLost(core::Side::new_side, "the lease was lost during the run");
+    }
+    if (waited)
+        run.step("queued writes");
+}
+
 // LOCK TABLES, in slices: while it waits behind a long transaction, new writers queue behind it.
 void Pump::lock_old_tables(CutoverRun &run) {
     const Clock::time_point deadline = Clock::now() + run.lock_wait;
@@ -203,6 +220,7 @@ void Pump::cut_over(CutoverRun &run) {
         return mine;
     };
     try {
+        await_queued_writes(run);
         lock_old_tables(run);
         locked = true;
         failpoint("cutover:after_lock");

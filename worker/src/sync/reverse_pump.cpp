@@ -2,6 +2,7 @@
 
 #include "core/backoff.hpp"
 #include "core/error.hpp"
+#include "core/hex.hpp"
 #include "core/table_config.hpp"
 #include "log.hpp"
 #include "sync/failpoint.hpp"
@@ -19,15 +20,6 @@ namespace {
 constexpr int events_in_batch = 1000;
 constexpr Millis look_for_tables{500};
 constexpr Millis shortest_pause{2}, longest_pause{20}; // a rollback waits for the last change
-
-std::string unhex(const std::string &text) {
-    const auto digit = [](char c) { return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10; };
-    std::string bytes;
-    bytes.reserve(text.size() / 2);
-    for (std::size_t i = 0; i + 1 < text.size(); i += 2)
-        bytes.push_back(static_cast<char>(digit(text[i]) << 4 | digit(text[i + 1])));
-    return bytes;
-}
 
 std::string text_array(const std::vector<std::string> &hex) {
     std::string text = "{";
@@ -182,7 +174,7 @@ bool ReversePump::write_batch() {
                 continue;
             }
             part.written.push_back(key);
-            write.rows.push_back({unhex(key), rows.is_null(row, 1) ? std::nullopt : std::optional(unhex(rows.text(row, 1)))});
+            write.rows.push_back({core::unhex(key), rows.is_null(row, 1) ? std::nullopt : std::optional(core::unhex(rows.text(row, 1)))});
         }
         writes.push_back(std::move(write));
         order.push_back(&part);

@@ -1,0 +1,202 @@
+#include "sync/write_pump.hpp"
+
+#include "core/backoff.hpp"
+#include "core/error.hpp"
+#include "core/hex.hpp"
+#include "log.hpp"
+#include "sync/failpoint.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace tandem::sync {
+
+using core::Error;
+using nlohmann::json;
+
+namespace {
+
+constexpr Millis shortest_pause{2}, longest_pause{20};
+constexpr Millis keep_alive{30000};
+
+} // namespace
+
+// The writes of one transaction of PostgreSQL, in its order.
+struct WritePump::Group {
+    struct Write {
+        std::string id;
+        int table_id = 0;
+        mysql::RowWrite row;
+    };
+    std::string transaction, token;
+    std::vector<Write> writes;
+};
+
+WritePump::WritePump(std::string conninfo, std::string holder, core::SourceConnection connection, std::shared_ptr<const Lease> lease)
+    : conninfo_(std::move(conninfo)), holder_(std::move(holder)), connection_(std::move(connection)), lease_(std::move(lease)),
+      thread_([this] { run(); }) {}
+
+WritePump::~WritePump() {
+    stop_.request();
+    thread_.join();
+}
+
+void WritePump::run() {
+    core::Backoff backoff(Millis(100), Millis(5000));
+    while (!stop_.requested() && lease_->held()) {
+        const Clock::time_point started = Clock::now();
+        try {
+            serve();
+        } catch (const Error &error) {
+            if (stop_.requested())
+                return;
+            log::warning("writing to the old side starts again",
+                         {{"source", connection_.name}, {"sqlstate", error.sqlstate()}, {"error", error.what()}});
+        } catch (const std::exception &error) {
+            log::error("writing to the old side ended by an unexpected error, starts again",
+                       {{"source", connection_.name}, {"error", error.what()}});
+        }
+        api_.reset();
+        writer_.reset();
+        tables_.clear();
+        if (Clock::now() - started > Millis(5000))
+            backoff.reset();
+        stop_.wait_for(backoff.next());
+    }
+}
+
+void WritePump::serve() {
+    api_ = std::make_unique<postgres::WorkerApi>(conninfo_, "writes " + connection_.name, holder_,
+                                                 [this] { return stop_.requested() || !lease_->held(); });
+    // Commits of this session wait for the log, whatever the settings of its role and database say.
+    api_->session().run("SET synchronous_commit = on");
+    Clock::time_point pinged = Clock::now();
+    Millis pause = shortest_pause;
+    while (!stop_.requested() && lease_->held()) {
+        if (write_groups()) {
+            pause = shortest_pause;
+            pinged = Clock::now();
+            continue;
+        }
+        if (writer_ && Clock::now() - pinged > keep_alive) {
+            writer_->ping();
+            pinged = Clock::now();
+        }
+        stop_.wait_for(pause);
+        pause = std::min(longest_pause, pause * 2);
+    }
+}
+
+std::vector<WritePump::Group> WritePump::read_groups() {
+    const auto rows = api_->session().query(
+        "SELECT transaction, token, write_id, table_id, key, before, after, overwrite FROM tandem.write_groups($1, $2)",
+        {std::to_string(connection_.source_id), std::to_string(lease_->epoch())});
+    const auto image = [&](int row, int column) {
+        return rows.is_null(row, column) ? std::nullopt : std::optional(core::unhex(rows.text(row, column)));
+    };
+    std::vector<Group> groups;
+    for (int row = 0; row < rows.rows(); ++row) {
+        const std::string transaction = rows.text(row, 0);
+        if (groups.empty() || groups.back().transaction != transaction)
+            groups.push_back({transaction, rows.text(row, 1), {}});
+        mysql::RowWrite write{core::unhex(rows.text(row, 4)), image(row, 6)};
+        if (rows.text(row, 7) != "t")
+            write.expected = mysql::Expected{image(row, 5)};
+        groups.back().writes.push_back({rows.text(row, 2), static_cast<int>(rows.number(row, 3)), std::move(write)});
+    }
+    return groups;
+}
+
+// An epoch is taken for each before anything of it is read to be written.
+void WritePump::take_tables(const std::set<int> &table_ids) {
+    if (!writer_) {
+        writer_ = std::make_unique<mysql::RowWriter>(connection_,
+                                                     mysql::WriteOptions{.unseen = false, .check_foreign_keys = true, .together = true});
+        writer_->prepare_marks();
+    }
+    for (core::TableConfig &config : api_->tables(connection_.source_id)) {
+        if (!table_ids.contains(config.table_id))
+            continue;
+        const auto known = api_->session().query("SELECT tandem.write_known($1)", {std::to_string(config.table_id)});
+        Table &table = tables_[config.table_id];
+        table.known = json::parse(known.text(0, 0)).get<std::vector<bool>>();
+        table.config = std::move(config);
+        table.epoch = writer_->bump_epoch(table.config);
+    }
+    for (const int id : table_ids)
+        if (!tables_.contains(id))
+            throw Error(core::Side::new_side, "42704",
+                        "table " + std::to_string(id) + " has writes for the old side and is not known to the worker", true);
+}
+
+bool WritePump::write_groups() {
+    std::vector<Group> groups = read_groups();
+    if (groups.empty())
+        return false;
+    std::set<int> unknown;
+    for (const Group &group : groups)
+        for (const Group::Write &write : group.writes)
+            if (!tables_.contains(write.table_id))
+                unknown.insert(write.table_id);
+    if (!unknown.empty()) {
+        take_tables(unknown);
+        return true; // what was read before the epoch does not count
+    }
+    failpoint("writes:after_read");
+    // make_durable: with synchronous_commit = off a commit is seen before it is on disk, and a crash takes it back. The old side must not have it then.
+    api_->session().query("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_tandem', '')"
+                          " WHERE pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()");
+    for (const Group &group : groups) {
+        if (stop_.requested() || !lease_->held())
+            break;
+        write(group);
+    }
+    return true;
+}
+
+void WritePump::write(const Group &group) {
+    std::vector<mysql::TableWrites> writes;
+    std::vector<const Group::Write *> first; // of each entry
+    for (const Group::Write &write : group.writes) {
+        const Table &table = tables_.at(write.table_id);
+        // One entry for each row keeps the order of the transaction, which foreign keys need.
+        writes.push_back({&table.config, table.epoch, table.known, {write.row}});
+        first.push_back(&write);
+    }
+    json refusal = nullptr;
+    try {
+        const std::vector<mysql::RowRefusal> refused = writer_->write_once(writes, group.token);
+        if (!refused.empty())
+            refusal = {{"write_id", first[refused.front().table]->id},
+                       {"sqlstate", refused.front().sqlstate},
+                       {"message", refused.front().message},
+                       {"may_pass", refused.front().may_pass},
+                       {"conflict", refused.front().conflict}};
+    } catch (const core::SessionLost &) {
+        throw;
+    } catch (const Error &error) {
+        if (error.sqlstate() == "55000") // another writer took the epoch
+            throw;
+        refusal = {{"write_id", first.front()->id},
+                   {"sqlstate", error.sqlstate()},
+                   {"message", error.what()},
+                   {"may_pass", error.retryable()},
+                   {"conflict", false}};
+    }
+    failpoint("writes:after_write");
+    if (!refusal.is_null())
+        log::warning("transaction not taken by the old side", {{"source", connection_.name},
+                                                               {"transaction", group.transaction},
+                                                               {"write_id", refusal.at("write_id").get<std::string>()},
+                                                               {"sqlstate", refusal.at("sqlstate").get<std::string>()},
+                                                               {"error", refusal.at("message").get<std::string>()}});
+    api_->session().query("SELECT tandem.write_done($1, $2, $3, $4)",
+                          {std::to_string(connection_.source_id), std::to_string(lease_->epoch()), group.transaction,
+                           refusal.is_null() ? std::nullopt : std::optional(refusal.dump(-1, ' ', false, json::error_handler_t::replace))});
+    failpoint("writes:after_done");
+    if (refusal.is_null())
+        writer_->forget_mark(group.token);
+}
+
+} // namespace tandem::sync
