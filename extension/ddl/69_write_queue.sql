@@ -196,12 +196,12 @@ BEGIN
     PERFORM pg_sleep(pause);
     pause := least(pause * 1.5, 0.05);
   END LOOP;
-  SELECT count(*) AS writes, max(q.write_id) AS last, min(format('%s of %s: %s', tandem._table_label(q.table_id), tandem.decode_key(q.table_id, q.key), q.message)) AS first
+  SELECT count(*) AS writes, max(q.write_id) AS last, min(format('%s %s: %s', tandem._table_label(q.table_id), tandem.decode_key(q.table_id, q.key), q.message)) AS first
     INTO lost
   FROM tandem.write_queue AS q WHERE q.given_up AND q.pid = pg_backend_pid() AND q.write_id > told
     AND q.at >= (SELECT a.backend_start FROM pg_stat_activity AS a WHERE a.pid = pg_backend_pid());
   IF lost.writes > 0 THEN
-    RAISE WARNING USING MESSAGE = format('the old side did not take %s writes of this session', lost.writes), DETAIL = format('Such as %s.', lost.first),
+    RAISE WARNING USING MESSAGE = format('writes of this session that the old side did not take: %s', lost.writes), DETAIL = format('Such as %s.', lost.first),
       HINT = 'SELECT * FROM tandem.queued_writes WHERE given_up; tandem.settle_write tries them again, overwrites or discards them.';
     PERFORM set_config('tandem_session.told', lost.last::text, false);
     RETURN false;

@@ -21,6 +21,15 @@ def views(scene):
     return scene
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(views):
+    """A test that fails leaves no write to the next."""
+    yield
+    arrived(views)
+    for (write,) in views.sql("SELECT min(write_id) FROM tandem.queued_writes WHERE given_up GROUP BY transaction"):
+        views.sql("SELECT tandem.settle_write(%s, 'discard')", (write,))
+
+
 def old(scene, statement):
     return scene.old.query(statement, database=scene.old_database)
 
@@ -85,7 +94,7 @@ def test_values_of_every_type(views):
         views.check(tables=["kinds"])
     refused(views, "UPDATE kinds_v SET ti = 0", "55000", "shows a side that lags")
     views.sql("SELECT tandem.set_read_strategy('kinds', 'old')")
-    views.sql("UPDATE kinds_v SET ti = -7, de = 0.0001, db = 1e-300, bt = B'00001', da = '9999-12-31', dt = '1000-01-01', ts = '2038-01-01 00:00:00.5+00', tm = '838:59:59.75', yr = 1901,"
+    views.sql("UPDATE kinds_v SET ti = -7, de = 0.0001, db = 1e-300, bt = B'00001', da = '9999-12-31', dt = '1000-01-01', ts = '2038-01-01 00:00:00.5+00', tm = '838:59:58.75', yr = 1901,"
               " vc = '', tx = repeat('é', 70000), en = 'x', st = '', vb = '', bl = decode(repeat('00', 60000), 'hex'), latin = 'ÿ' WHERE id = 0")
     assert arrived(views) and given_up(views) == []
     assert old(views, "SELECT ti, de, db, bt + 0, yr, en, st, LENGTH(tx), LENGTH(bl), HEX(latin) FROM kinds WHERE id = 0")[0][2:6] == (1e-300, 1, 1901, "x")
@@ -114,7 +123,7 @@ def test_a_row_that_was_changed_meanwhile_is_not_overwritten(views):
     with connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("SELECT tandem.wait_for_old()")
-        assert cursor.fetchone() == (False,) and "did not take 2 writes" in connection.notices[-1]
+        assert cursor.fetchone() == (False,) and "did not take: 2" in connection.notices[-1]
         cursor.execute("SELECT tandem.wait_for_old()")
         assert cursor.fetchone() == (True,), "told once"
     found = given_up(views)
