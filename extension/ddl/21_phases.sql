@@ -44,12 +44,14 @@ COMMENT ON COLUMN tandem.phase_history.moved_by IS 'session user';
 CREATE TABLE tandem.dual_policy (
   table_id       integer PRIMARY KEY REFERENCES tandem.source_table ON DELETE CASCADE,
   direct_writes  text CHECK (direct_writes OPERATOR(pg_catalog.=) ANY (ARRAY['refuse', 'record', 'allow'])),
-  settle         text NOT NULL DEFAULT 'old_wins' CHECK (settle OPERATOR(pg_catalog.=) ANY (ARRAY['old_wins', 'review'])),
+  settle         text NOT NULL DEFAULT 'old_wins' CHECK (settle OPERATOR(pg_catalog.=) ANY (ARRAY['old_wins', 'new_wins', 'latest', 'review'])),
+  version_column text,
   grace          interval NOT NULL DEFAULT '2 s' CHECK (grace OPERATOR(pg_catalog.>=) '0 s'::interval AND grace OPERATOR(pg_catalog.<=) '1 hour'::interval)
 );
 COMMENT ON TABLE tandem.dual_policy IS 'what was declared for writes to both sides; a table without a row has the defaults';
 COMMENT ON COLUMN tandem.dual_policy.direct_writes IS 'declared for phases shadow, syncing and ready; NULL: by phase';
-COMMENT ON COLUMN tandem.dual_policy.settle IS 'what becomes of a difference: old_wins or review';
+COMMENT ON COLUMN tandem.dual_policy.settle IS 'what becomes of a difference: old_wins, new_wins, latest or review';
+COMMENT ON COLUMN tandem.dual_policy.version_column IS 'old column that tells which row is the later one, for latest';
 COMMENT ON COLUMN tandem.dual_policy.grace IS 'how long after a write the other side is looked at';
 SELECT pg_catalog.pg_extension_config_dump('tandem.dual_policy', '');
 

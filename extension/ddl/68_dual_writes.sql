@@ -130,7 +130,7 @@ COMMENT ON FUNCTION tandem._drop_guards(integer) IS 'removes what tandem._fit_gu
 
 -- --- policy -----------------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION tandem._declare_dual(wanted integer, direct_writes text, settle text, grace interval) RETURNS void
+CREATE FUNCTION tandem._declare_dual(wanted integer, direct_writes text, settle text, grace interval, version_column text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -139,13 +139,13 @@ BEGIN
   INSERT INTO tandem.dual_policy AS d (table_id) VALUES (wanted) ON CONFLICT DO NOTHING;
   UPDATE tandem.dual_policy AS d
   SET direct_writes = CASE WHEN _declare_dual.direct_writes = 'by_phase' THEN NULL ELSE coalesce(_declare_dual.direct_writes, d.direct_writes) END,
-      settle = coalesce(_declare_dual.settle, d.settle), grace = coalesce(_declare_dual.grace, d.grace)
+      settle = coalesce(_declare_dual.settle, d.settle), version_column = coalesce(_declare_dual.version_column, d.version_column), grace = coalesce(_declare_dual.grace, d.grace)
   WHERE d.table_id = wanted;
   UPDATE tandem.phase AS p SET note = p.note WHERE p.table_id = wanted; -- computes direct_writes anew
   PERFORM tandem._fit_guards(wanted);
 END
 $$;
-COMMENT ON FUNCTION tandem._declare_dual(integer, text, text, interval) IS 'writes tandem.dual_policy and makes it so; NULL leaves a part as it is';
+COMMENT ON FUNCTION tandem._declare_dual(integer, text, text, interval, text) IS 'writes tandem.dual_policy and makes it so; NULL leaves a part as it is';
 
 CREATE FUNCTION tandem.set_direct_writes("table" text, policy text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -169,11 +169,12 @@ $$;
 COMMENT ON FUNCTION tandem.set_direct_writes(text, text) IS
   'what becomes of writes to the target by anybody but apply while the table is in shadow, syncing or ready: refuse, record (and verify), allow, or by_phase (syncing allows, the others refuse)';
 
-CREATE FUNCTION tandem.set_dual_write_policy("table" text, settle text DEFAULT NULL, grace interval DEFAULT NULL) RETURNS void
+CREATE FUNCTION tandem.set_dual_write_policy("table" text, settle text DEFAULT NULL, grace interval DEFAULT NULL, version_column text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  known constant text[] := ARRAY['old_wins', 'review'];
+  wanted integer := tandem._table_id("table");
+  known constant text[] := ARRAY['old_wins', 'new_wins', 'latest', 'review'];
 BEGIN
   IF settle <> ALL (known) THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('policy "%s" for differences is not known', settle),
@@ -181,11 +182,12 @@ BEGIN
   ELSIF grace < interval '0' OR grace > interval '1 hour' THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the grace must be between 0 and 1 hour';
   END IF;
-  PERFORM tandem._declare_dual(tandem._table_id("table"), NULL, settle, grace);
+  PERFORM tandem._refuse_unfit_policy(wanted, settle, version_column);
+  PERFORM tandem._declare_dual(wanted, NULL, settle, grace, version_column);
 END
 $$;
-COMMENT ON FUNCTION tandem.set_dual_write_policy(text, text, interval) IS
-  'what becomes of a difference that the verification of a double write finds (old_wins: the old side''s row is applied; review: both stay as they are), and how long after a write the other side is looked at';
+COMMENT ON FUNCTION tandem.set_dual_write_policy(text, text, interval, text) IS
+  'what becomes of a difference that the verification of a double write finds, and how long after a write the other side is looked at. settle: old_wins (the old side''s row is applied), new_wins (the target''s row is written to the old side), latest (whose version_column, an old column, is greater), review (both stay as they are)';
 
 -- --- verification, called by apply ------------------------------------------------------------------------------------------------
 
@@ -229,11 +231,24 @@ BEGIN
         held := held || r.position::integer;
         CONTINUE;
       END IF;
+      IF r.in_review AND r.state <> 'e' THEN
+        held := held || r.position::integer; -- the target's row is on its way to the old side
+        CONTINUE;
+      END IF;
       -- The grace is over and nobody wrote it here: that write failed. If the old side took its change back there is nothing to be said.
-      done := done || r.ids;
-      CONTINUE WHEN r.state = 'e' OR r.settled;
+      IF r.state = 'e' OR r.settled THEN
+        done := done || r.ids;
+        CONTINUE;
+      END IF;
       counted.new_failed := counted.new_failed + 1;
       failed_kind := CASE r.state WHEN 'x' THEN 'missing_on_old' WHEN 'm' THEN 'missing_on_new' ELSE 'different' END;
+      -- Kept for review means the write to the target: a change that only the old side has is applied, unless the new side wins.
+      IF policy.settle IN ('new_wins', 'latest') AND tandem._settle_dual(wanted, batch, r.key, policy) = 'review' THEN
+        UPDATE tandem.direct_write AS d SET review = true, found = failed_kind WHERE d.direct_id = ANY (r.ids);
+        held := held || r.position::integer;
+      ELSE
+        done := done || r.ids;
+      END IF;
     ELSIF r.state = 'e' THEN
       counted.equal := counted.equal + 1;
       failed_kind := NULL;
@@ -248,7 +263,7 @@ BEGIN
     ELSE
       counted.old_failed := counted.old_failed + 1;
       failed_kind := CASE r.state WHEN 'x' THEN 'missing_on_old' WHEN 'm' THEN 'missing_on_new' ELSE 'different' END;
-      IF policy.settle = 'review' THEN
+      IF tandem._settle_dual(wanted, batch, r.key, policy) = 'review' THEN
         UPDATE tandem.direct_write AS d SET review = true, found = failed_kind WHERE d.direct_id = ANY (r.ids);
         held := held || r.position::integer;
       ELSE
@@ -335,7 +350,7 @@ COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.old_behind_new_ms IS 'mean t
 COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.unverified IS 'writes that wait to be verified';
 COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.in_review IS 'keys that are different and wait for tandem.settle_dual_write';
 COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.oldest_unverified_seconds IS 'age of the oldest write that waits to be verified';
-COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.settle IS 'what becomes of a difference: old_wins or review';
+COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.settle IS 'what becomes of a difference: old_wins, new_wins, latest or review';
 COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.grace IS 'how long after a write the other side is looked at';
 COMMENT ON COLUMN tandem.pg_stat_tandem_dual_writes.since IS 'since when it is counted';
 GRANT SELECT ON tandem.pg_stat_tandem_dual_writes TO tandem_monitor;

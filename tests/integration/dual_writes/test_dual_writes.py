@@ -185,3 +185,43 @@ def test_the_guard_goes_with_the_table(scene):
     scene.sql("SELECT tandem.drop_table('parted')")
     assert scene.value(triggers) == 0
     scene.sql("INSERT INTO parted VALUES (1, 'mine now')")
+
+
+def test_the_new_side_wins(scene, application):
+    scene.sql("SELECT tandem.set_dual_write_policy('won', settle => 'new_wins', grace => '0.2 s')")
+    scene.sql("SELECT tandem.set_phase('won', 'dual_write')")
+    application.write("", "INSERT INTO won VALUES (10, 'new only', 1)", fails="old")
+    application.write("UPDATE won SET v = 'old' WHERE id = 1", "UPDATE won SET v = 'new' WHERE id = 1", old_first=False)
+    application.write("", "DELETE FROM won WHERE id = 2", fails="old")
+    application.write("INSERT INTO won VALUES (11, 'old only', 1)", "", fails="new")
+    application.write("UPDATE won SET v = 'both' WHERE id = 4", "UPDATE won SET v = 'both' WHERE id = 4")
+    verified(scene, "won")
+    wait_until(lambda: rates(scene, "won")["in_review"] == 0, 30, 0.1, lambda: f"rows to leave the review: {scene.sql('SELECT * FROM tandem.queued_writes')}\n{scene.story()}")
+    scene.check(tables=["won"])
+    assert scene.sql("SELECT id, v FROM won ORDER BY id") == [(1, "new"), (3, "three"), (4, "both"), (10, "new only")]
+    found = rates(scene, "won")
+    assert (found["both_equal"], found["old_failed"], found["new_failed"]) == (1, 3, 1), found
+
+
+def test_the_later_one_wins(scene, application):
+    with pytest.raises(psycopg2.Error) as error:
+        scene.sql("SELECT tandem.set_dual_write_policy('timed', settle => 'latest')")
+    assert error.value.pgcode == "22023" and "version column" in str(error.value)
+    for column, state in (("nix", "42703"), ("v", "22023")):
+        with pytest.raises(psycopg2.Error) as error:
+            scene.sql("SELECT tandem.set_dual_write_policy('timed', settle => 'latest', version_column => %s)", (column,))
+        assert error.value.pgcode == state
+    scene.sql("SELECT tandem.set_dual_write_policy('timed', settle => 'latest', grace => '0.2 s', version_column => 'at')")
+    scene.sql("SELECT tandem.set_phase('timed', 'dual_write')")
+    change = "UPDATE timed SET v = '{0}', at = '{1}' WHERE id = {2}"
+    application.write(change.format("old", "2024-01-02 00:00:00", 1), change.format("new", "2024-01-03 00:00:00", 1), old_first=False)
+    application.write(change.format("old", "2024-01-03 00:00:00", 2), change.format("new", "2024-01-02 00:00:00.5", 2), old_first=False)
+    application.write(change.format("old", "1960-01-01 00:00:00", 3), change.format("new", "1959-01-01 00:00:00", 3), old_first=False)
+    application.write("", "DELETE FROM timed WHERE id = 4", fails="old")
+    verified(scene, "timed")
+    wait_until(lambda: rates(scene, "timed")["in_review"] == 1, 30, 0.1, lambda: f"rows to leave the review: {scene.sql('SELECT * FROM tandem.queued_writes')}\n{scene.story()}")
+    assert scene.sql("SELECT id, v FROM timed ORDER BY id") == [(1, "new"), (2, "old"), (3, "old")]
+    assert scene.sql("SELECT key ->> 'id', found FROM tandem.dual_write_reviews WHERE \"table\" = 'timed'") == [("4", "missing_on_new")], "a deletion has no version"
+    scene.sql("SELECT tandem.settle_dual_write('timed')")
+    scene.wait_caught_up()
+    scene.check(tables=["timed"])
