@@ -44,6 +44,7 @@ CREATE TABLE tandem.source_table (
   created_target boolean NOT NULL DEFAULT false,
   filter         text,
   constants      jsonb NOT NULL DEFAULT '{}',
+  capture        text NOT NULL DEFAULT 'triggers' CHECK (capture OPERATOR(pg_catalog.=) ANY (ARRAY['triggers', 'foreign'])),
   created_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
   created_by     name NOT NULL DEFAULT CURRENT_USER,
   UNIQUE (source_id, name),
@@ -56,6 +57,8 @@ COMMENT ON COLUMN tandem.source_table.constants IS 'target column → value that
 COMMENT ON COLUMN tandem.source_table.key_columns IS 'columns of the old table''s primary or unique not-null key, in key order';
 COMMENT ON COLUMN tandem.source_table.outbox IS 'name of the outbox table in the metadata database of the old side; computed on insert, as trigger_suffix is';
 COMMENT ON COLUMN tandem.source_table.trigger_suffix IS 'eight hex digits in the names of outbox and triggers, unique per old table and new database';
+COMMENT ON COLUMN tandem.source_table.capture IS
+  'triggers: on the old table; foreign: none there, all its writers come through PostgreSQL (routed views, or foreign tables with tandem.capture_foreign)';
 COMMENT ON COLUMN tandem.source_table.desired_state IS 'what was asked for; tandem.table_state tells what is so';
 
 CREATE TABLE tandem.source_column (

@@ -69,7 +69,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
            'table_id', t.table_id, 'name', t.name, 'outbox', t.outbox, 'trigger_suffix', t.trigger_suffix,
-           'desired_state', t.desired_state, 'state', coalesce(a.state, 'registered'), 'phase', p.phase,
+           'desired_state', t.desired_state, 'capture', t.capture, 'state', coalesce(a.state, 'registered'), 'phase', p.phase,
            'backfill_done', coalesce(a.backfill_done, false), 'backfill_cursor', a.backfill_cursor,
            'backfill_mode', (SELECT b.mode FROM tandem.backfill AS b WHERE b.table_id = t.table_id),
            'key_columns', t.key_columns, 'columns', tandem._table_columns(t.table_id),

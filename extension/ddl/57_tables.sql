@@ -175,6 +175,21 @@ $$;
 COMMENT ON FUNCTION tandem._add_described(tandem.source, jsonb, regclass, jsonb, text, name, jsonb, text, jsonb) IS
   'adds an old table whose description is at hand: all checks, the target if it is missing, the catalog. Returns the statements that made the target';
 
+CREATE FUNCTION tandem._refuse_cascades(table_id integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id)
+             WHERE t.table_id = _refuse_cascades.table_id AND (tandem._cascade_parents(t, s.database) <> '[]' OR tandem._referenced_columns(t, s.database) <> '[]')) THEN
+    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',
+      MESSAGE = format('table "%s" is tied by foreign keys that change rows of their own', tandem._table_label(table_id)),
+      DETAIL = 'Rows that ON DELETE or ON UPDATE changes are not written through PostgreSQL, so capture by "foreign" would not see them.',
+      HINT = 'Let capture be by triggers, or drop these actions of the keys.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_cascades(integer) IS 'error when cascades change rows of the table, or rows of it change others';
+
 CREATE FUNCTION tandem.add_table(
   source text,
   table_name text,
@@ -184,7 +199,8 @@ CREATE FUNCTION tandem.add_table(
   target_schema name DEFAULT current_schema(),
   policies jsonb DEFAULT NULL,
   "where" text DEFAULT NULL,
-  constants jsonb DEFAULT NULL
+  constants jsonb DEFAULT NULL,
+  capture text DEFAULT 'triggers'
 ) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -192,22 +208,31 @@ DECLARE
   from_source tandem.source := tandem._source_named(source);
   added record;
 BEGIN
+  IF capture IS NULL OR capture NOT IN ('triggers', 'foreign') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('capture by "%s" is not known', capture),
+      HINT = 'Use triggers, or foreign for a table whose writers all come through PostgreSQL.';
+  END IF;
   columns := coalesce(columns, '{}');
   PERFORM tandem._refuse_malformed_columns(columns);
   added := tandem._add_described(from_source, tandem._describe_one(from_source, table_name), target, columns, on_existing, target_schema,
                                  coalesce(policies, '{}'), "where", coalesce(constants, '{}'));
   PERFORM tandem._create_foreign_keys(from_source, ARRAY[added.new_id]);
+  IF capture = 'foreign' THEN
+    PERFORM tandem._refuse_cascades(added.new_id);
+    UPDATE tandem.source_table AS t SET capture = 'foreign' WHERE t.table_id = added.new_id;
+  END IF;
   RETURN added.new_id;
 END
 $$;
-COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name, jsonb, text, jsonb) IS
+COMMENT ON FUNCTION tandem.add_table(text, text, regclass, jsonb, text, name, jsonb, text, jsonb, text) IS
   'makes one old table known and creates its target if there is none; nothing is moved before tandem.start.
 columns: target column → old column or expression, null to leave it alone.
 on_existing: error, keep or truncate rows that the target has.
 target_schema: where a target is looked for and created when it is not given, by default as CREATE TABLE does.
 policies: old column → what becomes of a value that PostgreSQL cannot hold: "dead_letter" (default), "null", "sidecar", {"value": "…"}.
 where: expression over old columns; only rows for which it is true are in the target.
-constants: target column → value of all rows of this table, part of the target''s key; so several old tables can share a target';
+constants: target column → value of all rows of this table, part of the target''s key; so several old tables can share a target.
+capture: triggers on the old table; or foreign: no triggers, for an old side on which none may be created. Then only writes through routed views, and through foreign tables with tandem.capture_foreign, are seen';
 
 CREATE FUNCTION tandem._parents_first(descriptions jsonb[]) RETURNS SETOF jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp

@@ -10,6 +10,7 @@ AS $$
   WITH columns AS (
     SELECT a.attname, a.attnum, a.attgenerated <> '' OR (a.attname = ANY (null_columns) AND s.column_name IS NOT NULL) AS left_out
     FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped
+      JOIN pg_attribute AS shown ON shown.attrelid = _direct_statement.view AND shown.attname = a.attname -- not a column that was added since
       LEFT JOIN tandem._sequence_columns(t.target) AS s(column_name) ON s.column_name = a.attname
     WHERE t.table_id = wanted
   ), lists AS (
@@ -85,6 +86,13 @@ BEGIN
   IF NOT EXISTS (SELECT FROM tandem.routed_view AS v WHERE v.view = shown AND v.table_id = wanted) THEN
     RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('%s is not a routed view of this table', shown),
       HINT = 'Make one with tandem.create_routed_view.';
+  END IF;
+  SELECT string_agg(format('"%s"', a.attname), ', ') INTO obstacles
+  FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped
+  WHERE t.table_id = wanted AND NOT EXISTS (SELECT FROM pg_attribute AS s WHERE s.attrelid = shown AND s.attname = a.attname);
+  IF obstacles IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('%s lacks columns that were added to its table: %s', shown, obstacles),
+      HINT = format('Make it anew: SELECT tandem.drop_routed_view(%L); SELECT tandem.create_routed_view(%L, %L);', shown, tandem._table_label(wanted), shown);
   END IF;
   IF phase = 'registered' THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -311,6 +319,13 @@ BEGIN
     INSERT INTO tandem.write_taken AS k (table_id, key, after)
     SELECT q.table_id, q.key, q.after FROM tandem.write_queue AS q WHERE q.transaction = wanted AND q.source_id = write_done.source_id AND NOT q.given_up
     ON CONFLICT (table_id, key) DO UPDATE SET after = excluded.after, taken_in = excluded.taken_in, taken_at = excluded.taken_at;
+    -- Without triggers on the old side nothing else tells that the row has changed there.
+    INSERT INTO tandem.request (table_id, key_text, reason)
+    SELECT q.table_id, tandem.key_text(q.table_id, q.key), 'written through' FROM tandem.write_queue AS q JOIN tandem.source_table AS t USING (table_id)
+    WHERE q.transaction = wanted AND q.source_id = write_done.source_id AND NOT q.given_up AND t.capture = 'foreign';
+    IF FOUND THEN
+      PERFORM tandem._requests_changed();
+    END IF;
     DELETE FROM tandem.write_queue AS q WHERE q.transaction = wanted AND q.source_id = write_done.source_id AND NOT q.given_up;
   ELSE
     UPDATE tandem.write_queue AS q

@@ -144,10 +144,102 @@ def test_an_order_system_goes_through_the_phases(scene):
     assert old_rate == pytest.approx(1 - shop.injected["old"] / total) and new_rate == pytest.approx(1 - shop.injected["new"] / total)
     assert view(scene) == truth(scene)
 
-    # And back to where the cut-over begins.
+    # And to where the cut-over begins.
     scene.sql("SELECT tandem.set_phase('orders', 'ready')")
     with pytest.raises(psycopg2.Error):
         scene.sql("UPDATE orders SET total = 0")
     phases = [row[0] for row in scene.sql("SELECT to_phase FROM tandem.phase_history WHERE table_name = 'orders' AND from_phase <> to_phase ORDER BY history_id")]
     assert phases == ["shadow", "syncing", "ready", "dual_write", "ready"]
     scene.check()
+    to_the_end(scene)
+
+
+class Clerks:
+    """Clerks who only know the routed view: they place orders and move them on while the source of truth moves under them. An order counts once
+    PostgreSQL has said so and, while MySQL is the truth, MySQL has taken it."""
+
+    def __init__(self, scene, clerks=3):
+        self.scene, self.orders, self.errors, self.lost = scene, {}, [], []
+        self.done = threading.Event()
+        self.threads = [threading.Thread(target=self._work, args=(1000000 * n,)) for n in range(1, clerks + 1)]
+
+    def _work(self, number):
+        connection = self.scene.pg.connect(self.scene.database)
+        try:
+            with connection.cursor() as cursor:
+                mine = []
+                while not self.done.is_set():
+                    try:
+                        if len(mine) < 5 or number % 3 == 0:
+                            number += 1
+                            cursor.execute("INSERT INTO orders_v VALUES (%s, 1, 'open', 10, '2026-01-01')", (number,))
+                            mine.append(number)
+                            self.orders[number] = 10
+                        else:
+                            order = mine[number % len(mine)]
+                            number += 1
+                            cursor.execute("UPDATE orders_v SET state = 'paid', total = total + 1 WHERE id = %s", (order,))
+                            assert cursor.rowcount == 1
+                            self.orders[order] += 1
+                        cursor.execute("SELECT tandem.wait_for_old()")
+                        if not cursor.fetchone()[0]:
+                            self.lost.append(number)
+                    except psycopg2.Error as error:
+                        if error.pgcode not in ("40001", "40P01"):
+                            raise
+        except Exception as error:  # told by the test
+            self.errors.append(repr(error))
+        finally:
+            connection.close()
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.errors, self.errors
+        assert not self.lost, self.lost
+
+    def work_on(self):
+        before = sum(self.orders.values())
+        wait_until(lambda: sum(self.orders.values()) > before + 50, 60, 0.05, lambda: f"the clerks to work on {self.errors}")
+
+
+GROUP = "ARRAY['shop.orders', 'shop.customers']"
+
+
+def refused_there(scene):
+    """MySQL tells an application that was forgotten where the table went."""
+    with pytest.raises(Exception) as error:
+        scene.write("UPDATE orders SET total = 0")
+    assert "has moved to" in str(error.value)
+
+
+def to_the_end(scene):
+    """Cut over, back, over again, and the old side is let go; all gates open, none waived."""
+    with Clerks(scene) as clerks:
+        scene.sql("SELECT tandem.set_read_strategy('orders', 'old')")
+        clerks.work_on()
+        for n in range(2):
+            for table in ("orders", "customers"):
+                assert scene.sql(f"SELECT * FROM tandem.reconcile('shop.{table}')") == []
+            scene.sql("SELECT * FROM tandem.validate_foreign_keys()")
+            scene.sql(f"CALL tandem.cutover({GROUP}, max_pause => '3 s')")
+            assert scene.sql("SELECT DISTINCT phase, read_strategy, source_of_truth FROM tandem.phases") == [("new_primary", "new", "new")]
+            clerks.work_on()
+            refused_there(scene)
+            if n == 0:
+                scene.sql(f"CALL tandem.rollback({GROUP}, max_pause => '3 s')")
+                assert scene.sql("SELECT DISTINCT phase, read_strategy, source_of_truth FROM tandem.phases") == [("ready", "old", "old")]
+                clerks.work_on()
+    held = dict(scene.sql("SELECT id, total FROM orders_v WHERE id > 1000000"))
+    assert {order: int(total) for order, total in held.items()} == clerks.orders
+    wait_until(lambda: not scene.value("SELECT count(*) FROM tandem.reverse_outbox"), 60, 0.05, "the old side to follow")
+    assert not scene.differences()
+    scene.sql(f"CALL tandem.contract({GROUP}, confirm => 'no way back')")
+    scene.sql("UPDATE orders_v SET total = total + 1 WHERE id = 1000001")
+    assert scene.sql("SELECT DISTINCT phase FROM tandem.phases") == [("contracted",)]

@@ -327,3 +327,19 @@ def test_writes_through_a_plain_foreign_table(views):
     wait_until(lambda: not views.value("SELECT count(*) FROM tandem.request"), 20, 0.05, "the rows to be fetched")
     views.check(tables=["pair"])
     assert views.value("SELECT v FROM pair WHERE code = 'Zürich'") == 77
+
+
+def test_a_column_that_is_added(views):
+    views.sql("INSERT INTO item_v VALUES (300, 'before', 1)")
+    assert arrived(views)
+    views.write("ALTER TABLE item ADD COLUMN extra VARCHAR(10)")
+    wait_until(lambda: views.sql("SELECT * FROM tandem.schema_changes WHERE change = 'added'"), 30, 0.1, "the column to be offered")
+    views.sql("SELECT tandem.add_column('item', 'extra')")
+    refused(views, "UPDATE item_v SET n = 2 WHERE id = 300", "55000", 'lacks columns that were added to its table: "extra"')
+    views.sql("SELECT tandem.drop_routed_view('item_v')")
+    views.wait_caught_up()
+    views.sql("SELECT tandem.create_routed_view('item', 'item_v')")
+    views.sql("UPDATE item_v SET extra = 'more' WHERE id = 300")
+    assert arrived(views) and given_up(views) == []
+    assert old(views, "SELECT name, extra FROM item WHERE id = 300") == (("before", "more"),)
+    views.check(tables=["item"])

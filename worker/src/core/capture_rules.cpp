@@ -111,6 +111,8 @@ json triggers_json(const SeenTable &seen) {
 
 // What is wrong with the triggers, and whether they are on another table now.
 std::string trigger_trouble(const TableConfig &table, const SeenTable &seen, const json &identity, std::string &elsewhere) {
+    if (!table.has_triggers)
+        return {};
     const json now = triggers_json(seen);
     const json before = identity.value("triggers", json::object());
     std::string trouble;

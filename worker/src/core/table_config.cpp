@@ -91,6 +91,7 @@ TableConfig parse_table_config(const json &from) {
         table.desired_state = from.at("desired_state").get<std::string>();
         table.state = optional_text(from, "state");
         table.phase = optional_text(from, "phase");
+        table.has_triggers = value_or(from, "capture", std::string("triggers")) == "triggers";
         table.backfill_done = value_or(from, "backfill_done", false);
         table.backfill_cursor = value_or(from, "backfill_cursor", std::vector<std::string>{});
         table.backfill_mode = optional_text(from, "backfill_mode");

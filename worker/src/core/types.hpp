@@ -65,6 +65,7 @@ struct TableConfig {
     std::string name;
     std::string outbox;
     std::string trigger_suffix;
+    bool has_triggers = true;  // else all writers come through PostgreSQL, which asks for the rows
     std::string desired_state; // registered, running, paused, dropped
     std::string state;         // table_state.state
     std::string phase;         // docs/phases.md

@@ -237,8 +237,9 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
         }
     }
     client.execute(create_outbox(impl_->connection, table), doing);
-    for (const Trigger &trigger : triggers(impl_->connection, table))
-        impl_->make_trigger(table, trigger);
+    if (table.has_triggers)
+        for (const Trigger &trigger : triggers(impl_->connection, table))
+            impl_->make_trigger(table, trigger);
 }
 
 void ControlSession::remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {
@@ -269,8 +270,9 @@ CaptureStatus ControlSession::check_capture(const core::TableConfig &table) {
             faults.push_back(std::move(fault));
     };
     note(impl_->outbox_fault(table));
-    for (const Trigger &trigger : triggers(impl_->connection, table))
-        note(impl_->trigger_fault(table, trigger));
+    if (table.has_triggers)
+        for (const Trigger &trigger : triggers(impl_->connection, table))
+            note(impl_->trigger_fault(table, trigger));
     if (impl_->table_exists(impl_->connection.metadata_database, gap_table)) {
         const auto rows =
             impl_->client.query("SELECT COUNT(*) FROM (SELECT 1 FROM " + quote_name(impl_->connection.metadata_database, gap_table) +

@@ -108,6 +108,11 @@ std::vector<WritePump::Group> WritePump::read_groups() {
     return groups;
 }
 
+std::vector<bool> WritePump::known_columns(int table_id) {
+    const auto known = api_->session().query("SELECT tandem.write_known($1)", {std::to_string(table_id)});
+    return known.is_null(0, 0) ? std::vector<bool>() : json::parse(known.text(0, 0)).get<std::vector<bool>>();
+}
+
 // An epoch is taken for each before anything of it is read to be written.
 void WritePump::take_tables(const std::set<int> &table_ids) {
     if (!writer_) {
@@ -118,9 +123,8 @@ void WritePump::take_tables(const std::set<int> &table_ids) {
     for (core::TableConfig &config : api_->tables(connection_.source_id)) {
         if (!table_ids.contains(config.table_id))
             continue;
-        const auto known = api_->session().query("SELECT tandem.write_known($1)", {std::to_string(config.table_id)});
         Table &table = tables_[config.table_id];
-        table.known = json::parse(known.text(0, 0)).get<std::vector<bool>>();
+        table.known = known_columns(config.table_id);
         table.config = std::move(config);
         table.epoch = writer_->bump_epoch(table.config);
     }
@@ -134,11 +138,13 @@ bool WritePump::write_groups() {
     std::vector<Group> groups = read_groups();
     if (groups.empty())
         return false;
-    std::set<int> unknown;
+    std::set<int> tables, unknown;
     for (const Group &group : groups)
         for (const Group::Write &write : group.writes)
-            if (!tables_.contains(write.table_id))
-                unknown.insert(write.table_id);
+            tables.insert(write.table_id);
+    for (const int id : tables) // a column that was added or left out changes the images
+        if (const auto found = tables_.find(id); found == tables_.end() || found->second.known != known_columns(id))
+            unknown.insert(id);
     if (!unknown.empty()) {
         take_tables(unknown);
         return true; // what was read before the epoch does not count

@@ -38,6 +38,7 @@ class WritePump {
     void run();
     void serve(); // one pair of sessions
     std::vector<Group> read_groups();
+    std::vector<bool> known_columns(int table_id);
     void take_tables(const std::set<int> &table_ids);
     bool write_groups(); // false: nothing waits
     void write(const Group &group);
