@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from common import cpu_seconds, figure, note, peak_megabytes
+from common import cpu_seconds, figure, median, note, peak_megabytes, sysbench, transactions_per_second
 
 NARROW = ("id BIGINT NOT NULL PRIMARY KEY, n INT, amount DECIMAL(12,2), name VARCHAR(40), at DATETIME(6), x DOUBLE, hash VARCHAR(64)",
           "n % 100000, n / 7, CONCAT('name of row ', n), '2024-01-01' + INTERVAL n SECOND, n / 3e0, IF(n % 10 = 0, NULL, MD5(n))")
@@ -73,6 +73,28 @@ def compare(scene, table, expected=0):
         raise RuntimeError(f"{found} differences found, not {expected}")
 
 
+def beside_the_application(stage, scene, options):
+    """An endless scan at the default pace beside sysbench on tables that are not moved: what the application loses."""
+    stage.old.query("CREATE DATABASE beside")
+    sysbench(stage.old, "beside", "prepare", threads=2)
+
+    def rate(seconds):
+        return transactions_per_second(sysbench(stage.old, "beside", "run", threads=options.threads, time=seconds))
+    rate(3)
+    alone, beside = [], []
+    for _ in range(3):
+        alone.append(rate(options.seconds))
+        scene.sql("SELECT tandem.reconcile_continuously('shop.narrow', period => '1 s', verify => false)")
+        time.sleep(2)
+        before = scene.value("SELECT sum(rows) FROM tandem.reconcile_runs")
+        beside.append(rate(options.seconds))
+        read = scene.value("SELECT sum(rows) FROM tandem.reconcile_runs") - before
+        scene.sql("SELECT tandem.reconcile_continuously('shop.narrow', period => NULL)")
+        note(f"  {alone[-1]:.0f} tx/s alone, {beside[-1]:.0f} beside the scan, which compared {read / options.seconds:.0f} rows/s")
+        time.sleep(2)
+    figure("reconcile_foreground_loss", 1 - median(beside) / median(alone), "share", 0.25, at_least=False)
+
+
 def measure(stage, options):
     rows = options.compare_rows
     scene = stage.scene()
@@ -88,6 +110,7 @@ def measure(stage, options):
         cpu = (cpu_seconds(stage.old.child.pid) - before) / 3
         pushed = seconds(lambda: push_down(stage, scene, table, names))
         note(f"  {table}: mysql -q {once:.2f} s, ours {ours:.2f} s (old side's CPU {cpu:.2f} s), md5 push-down {pushed:.2f} s")
+        figure(f"reconcile_{table}_old_side_cores", cpu / ours, "cores")
         figure(f"reconcile_{table}", rows / ours / 1e6, "Mrows/s", 0.7 if table == "wide" else 1.3)
         figure(f"reconcile_{table}_against_mysql_q", once / ours, "times")
         figure(f"reconcile_{table}_against_md5", pushed / ours, "times", 2.5 if table == "narrow" else 2)
@@ -97,4 +120,5 @@ def measure(stage, options):
         scene.sql(f"UPDATE {table} SET n = n + 1 WHERE id % {rows // 1000} = 7")
         with_differences = min(seconds(lambda: compare(scene, table, 1000)) for _ in range(2))
         figure(f"reconcile_{table}_1000_differences", with_differences / ours, "times", 1.2, at_least=False)
+    beside_the_application(stage, scene, options)
     figure("reconcile_worker_memory", peak_megabytes(scene.worker.child.pid), "MB", 256, at_least=False)

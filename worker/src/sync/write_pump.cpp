@@ -17,7 +17,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr Millis shortest_pause{2}, longest_pause{20};
+constexpr Millis shortest_pause{2}, longest_pause{100}; // an idle source costs ten small queries in a second
 constexpr Millis keep_alive{30000};
 
 } // namespace
