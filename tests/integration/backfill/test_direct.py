@@ -97,6 +97,6 @@ def test_keys_of_labels_are_read_once(direct_scene, settings, key):
     copied = rows_read() - before
     scene.sql("SELECT * FROM tandem.reconcile('shop.labelled')")
     compared = rows_read() - before - copied
-    (row,) = scene.sql("SELECT chunks FROM tandem.reconcile_runs ORDER BY run_id DESC LIMIT 1")
-    assert copied < 15 * rows and compared < 15 * rows, f"{copied} rows read to copy {rows}, {compared} to compare them in {row[0]} chunks"
+    # Some 5 times each row on a machine at rest; with chunks that begin to read at the first row it was 70 to 900 times.
+    assert max(copied, compared) < 40 * rows, f"{copied} rows read to copy {rows}, {compared} to compare them"
     scene.check()
