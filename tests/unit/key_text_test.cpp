@@ -89,6 +89,7 @@ TEST(KeyText, EnumAndSetSortByNumber) {
     column.mysql_type = "enum('zeta','it''s','alpha')";
     EXPECT_EQ(sort_number(column, "it's"), "2");
     EXPECT_EQ(sort_number(column, ""), "0");
+    EXPECT_EQ(sort_number(column, "beta"), ""); // no value of the type
     column.data_type = "set";
     column.mysql_type = "set('z','b','a')";
     EXPECT_EQ(sort_number(column, "z,a"), "5");

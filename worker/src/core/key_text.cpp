@@ -5,8 +5,8 @@
 #include "core/error.hpp"
 #include "core/hex.hpp"
 
-#include <arpa/inet.h>
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <bit>
 #include <charconv>
@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 namespace tandem::core {
 namespace {
@@ -411,39 +412,66 @@ std::optional<std::string> mysql_literal(const Column &column, std::string_view 
     return text.empty() ? "_utf8mb4''" : "_utf8mb4 X'" + hex(text) + "'";
 }
 
+namespace {
+
+// Folded so far that no collation of MySQL or MariaDB takes two labels for equal that differ here: it may fold y to i and w to v. Only plain ASCII
+// is judged.
+std::optional<std::string> folded(const std::string &label) {
+    std::string result;
+    for (const char c : label) {
+        if (c < ' ' || c > '~')
+            return std::nullopt;
+        const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+        result += lower == 'y' || lower == 'j' ? 'i' : lower == 'w' ? 'v' : lower;
+    }
+    return result;
+}
+
+// Whether the server can tell each label from each other. Without strict mode it takes equal ones, and finds the first for the second.
+bool surely_distinct(const Column &column, const std::vector<std::string> &names) {
+    const bool by_bytes = column.collation == "binary" || column.collation.ends_with("_bin");
+    std::set<std::string> seen;
+    for (const std::string &name : names) {
+        const auto form = by_bytes ? std::optional(name) : folded(name);
+        if (!form || form->empty() || !seen.insert(*form).second)
+            return false;
+    }
+    return true;
+}
+
+} // namespace
+
 std::optional<std::string> sort_number(const Column &column, std::string_view text) {
     const bool is_enum = column.data_type == "enum";
     if (!is_enum && column.data_type != "set")
         return std::nullopt;
     const std::vector<std::string> names = labels(column.mysql_type);
+    if (is_enum) {
+        const auto found = std::find(names.begin(), names.end(), text);
+        if (found != names.end())
+            return std::to_string(found - names.begin() + 1);
+        return text.empty() ? "0" : "";
+    }
+    // SET: one bit for each label in the comma-separated value; labels cannot contain commas.
     std::uint64_t number = 0;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        if (is_enum) {
-            if (names[i] == text)
-                return std::to_string(i + 1);
-            continue;
-        }
-        // SET: one bit for each label in the comma-separated value; labels cannot contain commas.
-        for (std::size_t at = 0; at <= text.size();) {
-            const auto comma = text.find(',', at);
-            const auto part = text.substr(at, comma == std::string_view::npos ? std::string_view::npos : comma - at);
-            if (part == names[i])
-                number |= std::uint64_t{1} << i;
-            if (comma == std::string_view::npos)
-                break;
-            at = comma + 1;
-        }
+    while (!text.empty()) {
+        const auto comma = text.find(',');
+        const auto found = std::find(names.begin(), names.end(), text.substr(0, comma));
+        if (found == names.end())
+            return "";
+        number |= std::uint64_t{1} << (found - names.begin());
+        text = comma == std::string_view::npos ? std::string_view() : text.substr(comma + 1);
     }
     return std::to_string(number);
 }
 
 std::vector<std::string> values_in_order(const Column &column) {
-    constexpr std::size_t most_values = 256, most_labels = 6;
+    constexpr std::size_t most_enum_labels = 255, most_set_labels = 6;
     const bool is_enum = column.data_type == "enum";
     if (!is_enum && column.data_type != "set")
         return {};
     const std::vector<std::string> names = labels(column.mysql_type);
-    if (std::find(names.begin(), names.end(), "") != names.end() || names.size() >= (is_enum ? most_values : most_labels + 1))
+    if (names.size() > (is_enum ? most_enum_labels : most_set_labels) || !surely_distinct(column, names))
         return {};
     std::vector<std::string> values{""};
     for (const std::string &name : names) {

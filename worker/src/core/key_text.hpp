@@ -21,11 +21,12 @@ std::vector<std::string> key_to_text(std::string_view key, const std::vector<Ima
 // client character set say: text and bytes travel as hexadecimal. nullopt: not a value of that type.
 std::optional<std::string> mysql_literal(const Column &column, std::string_view text);
 
-// For ORDER BY and range conditions ENUM and SET sort by number, not by label: the number of the value, nullopt for other types.
+// For ORDER BY and range conditions ENUM and SET sort by number, not by label: the number of the value, nullopt for other types, empty for a
+// text that is no value of the type.
 std::optional<std::string> sort_number(const Column &column, std::string_view text);
 
 // All values of an ENUM, and of a SET with few labels, at the place of their number. Empty: another type, too many values for a condition that
-// lists them, or the label '' beside the invalid value, which compares equal to it.
+// lists them, or labels that a collation might take for equal (or for the invalid value, which shows as '').
 std::vector<std::string> values_in_order(const Column &column);
 
 } // namespace tandem::core

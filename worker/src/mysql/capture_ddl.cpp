@@ -97,7 +97,8 @@ std::string create_outbox(const core::SourceConnection &connection, const core::
     const auto key = core::key_columns_of(table);
     for (std::size_t i = 0; i < key.size(); ++i) {
         columns += ",\n  " + key_column(i) + " " + key[i].mysql_type;
-        if (!key[i].charset.empty() && key[i].charset != "binary")
+        const bool labelled = key[i].data_type == "enum" || key[i].data_type == "set";
+        if (!key[i].charset.empty() && (key[i].charset != "binary" || labelled))
             columns += " CHARACTER SET " + quote_name(key[i].charset) + " COLLATE " + quote_name(key[i].collation);
         // Nullable and without a second index: the insert can then fail for no reason that lies in the row.
         columns += " NULL DEFAULT NULL";

@@ -15,11 +15,12 @@ struct Compared {
     std::string equal, less, less_or_equal, greater, greater_or_equal;
 };
 
-// An index serves no comparison of an ENUM or SET by number, but it serves the list of the values on one side of the bound.
+// An index serves no comparison of an ENUM or SET by number, but it serves the list of the values on one side of the bound. The list stands alone:
+// beside a condition on the number MariaDB 10.11 puts the label in place of the column, and finds other rows.
 std::optional<Compared> by_values(const core::Column &column, const std::string &name, const std::string &number) {
     const std::vector<std::string> values = core::values_in_order(column);
     const std::size_t at = std::strtoull(number.c_str(), nullptr, 10);
-    if (at >= values.size())
+    if (number.empty() || at >= values.size())
         return std::nullopt;
     std::vector<std::string> literals;
     for (const std::string &value : values) {
@@ -43,15 +44,16 @@ std::vector<Compared> compared(const std::vector<core::Column> &key, const std::
         if (i >= bound.size())
             throw core::Error(core::Side::worker, "22023", "a bound has fewer values than the key has columns", false);
         auto value = core::sort_number(key[i], bound[i]);
-        if (value)
+        const bool by_number = value.has_value();
+        if (by_number)
             if (auto listed = by_values(key[i], names.at(i), *value)) {
                 result.push_back(std::move(*listed));
                 continue;
             }
-        const std::string name = value ? "(" + names.at(i) + " + 0)" : names.at(i);
-        if (!value)
+        const std::string name = by_number ? "(" + names.at(i) + " + 0)" : names.at(i);
+        if (!by_number)
             value = core::mysql_literal(key[i], bound[i]);
-        if (!value)
+        if (!value || value->empty())
             throw core::Error(core::Side::worker, "22023", "a bound is no key: column \"" + key[i].name + "\" of type " + key[i].mysql_type,
                               false);
         result.push_back(
