@@ -90,6 +90,8 @@ TEST(KeyText, EnumAndSetSortByNumber) {
     EXPECT_EQ(sort_number(column, "it's"), "2");
     EXPECT_EQ(sort_number(column, ""), "0");
     EXPECT_EQ(sort_number(column, "beta"), ""); // no value of the type
+    EXPECT_EQ(mysql_literal(column, "it's"), "2");
+    EXPECT_FALSE(mysql_literal(column, "beta").has_value());
     column.data_type = "set";
     column.mysql_type = "set('z','b','a')";
     EXPECT_EQ(sort_number(column, "z,a"), "5");

@@ -1,11 +1,12 @@
 """Keys of ENUM and SET: copied and compared along the index, with the numbers and not the labels as order, whatever their character set (I2)."""
 import pytest
 
+from lib.process import wait_until
+
 # The optimizer chooses by the index's statistics: exact ones, which nothing recomputes in the middle of a test.
 STATISTICS = "ENGINE=InnoDB STATS_PERSISTENT=1 STATS_AUTO_RECALC=0 STATS_SAMPLE_PAGES=1000"
 ASCII = ["zebra", "ape", "Cow", "bee"]
 BEYOND = ["zebra", "\u00e4", "Cow", "\u00df"]
-EQUAL = ["a", "zebra", "A", "bee"]  # for a collation that ignores case; strict mode would refuse the table
 
 
 @pytest.mark.parametrize("key", ["ENUM('zebra','ape','Cow','bee')", "SET('zebra','ape')"])
@@ -30,20 +31,20 @@ def test_keys_of_labels_are_read_once(direct_scene, settings, key):
     copied = rows_read() - before
     scene.sql("SELECT * FROM tandem.reconcile('shop.labelled')")
     compared = rows_read() - before - copied
-    # Some 5 times each row on a machine at rest; with chunks that begin to read at the first row it was 70 to 900 times.
-    assert max(copied, compared) < 40 * rows, f"{copied} rows read to copy {rows}, {compared} to compare them"
+    # Some 5 times each row; with chunks that begin to read at the first row it was 70 to 900 times.
+    assert max(copied, compared) < 15 * rows, f"{copied} rows read to copy {rows}, {compared} to compare them"
     scene.check()
 
 
-@pytest.mark.parametrize("charset, labels", [("utf8", ASCII), ("latin1", ASCII), ("binary", ASCII), ("utf8", BEYOND), ("latin1", BEYOND), ("latin1", EQUAL)],
-                         ids=["utf8", "latin1", "binary", "utf8-beyond", "latin1-beyond", "latin1-equal"])
+@pytest.mark.parametrize("charset, labels", [("utf8", ASCII), ("latin1", ASCII), ("binary", ASCII), ("utf8", BEYOND), ("latin1", BEYOND)],
+                         ids=["utf8", "latin1", "binary", "utf8-beyond", "latin1-beyond"])
 def test_invalid_labels_in_keys(direct_scene, settings, charset, labels):
     """Without strict mode the invalid value '' (number 0) is a key like others, and sorts before the first label."""
     scene = direct_scene
     settings.set(backfill_chunk_time="10ms", backfill_copiers=1)
     listed = ",".join(f"'{label}'" for label in labels)
     rows = ",".join(f"({n % 5}, {n}, {n})" for n in range(4000))
-    scene.old.script(f"SET NAMES utf8; SET SESSION sql_mode = '';\n"
+    scene.old.script(f"SET SESSION sql_mode = '';\n"
                      f"CREATE TABLE labelled (kind ENUM({listed}) CHARACTER SET {charset} NOT NULL, no INT NOT NULL, v INT, PRIMARY KEY (kind, no)) {STATISTICS};\n"
                      f"INSERT INTO labelled VALUES {rows};\nANALYZE TABLE labelled;\n", scene.old_database)
     assert scene.old.query("SELECT COUNT(*) FROM labelled WHERE kind + 0 = 0", database=scene.old_database)[0][0] in (800, "800")
@@ -53,3 +54,15 @@ def test_invalid_labels_in_keys(direct_scene, settings, charset, labels):
     assert scene.sql("SELECT * FROM tandem.reconcile('shop.labelled')") == []
     scene.old.script("SET SESSION sql_mode = '';\nUPDATE labelled SET v = -v WHERE no % 7 = 0;\nDELETE FROM labelled WHERE no % 11 = 0;\n", scene.old_database)
     scene.check()
+
+
+def test_equal_labels_in_a_key(direct_scene):
+    """A trigger cannot tell such labels apart, so nothing may be said to be in sync."""
+    scene = direct_scene
+    scene.old.script("SET SESSION sql_mode = '';\nCREATE TABLE labelled (kind ENUM('a','b','A') CHARACTER SET latin1 NOT NULL PRIMARY KEY, v INT) ENGINE=InnoDB;\n",
+                     scene.old_database)
+    scene.run_worker()
+    scene.add_source()
+    scene.add_and_start("%", wait=False)
+    wait_until(lambda: "equal for their collation" in scene.states()["labelled"], 30, 0.1, "the table to be refused")
+    assert scene.states()["labelled"].startswith("capturing")

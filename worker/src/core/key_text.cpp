@@ -14,7 +14,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 
 namespace tandem::core {
 namespace {
@@ -363,6 +362,8 @@ std::vector<std::string> key_to_text(std::string_view key, const std::vector<Ima
 }
 
 std::optional<std::string> mysql_literal(const Column &column, std::string_view text) {
+    if (auto number = sort_number(column, text))
+        return number->empty() ? std::nullopt : number;
     const ImageType type = parse_image_type(column.image_type);
     CivilTime civil;
     switch (type.kind) {
@@ -412,35 +413,6 @@ std::optional<std::string> mysql_literal(const Column &column, std::string_view 
     return text.empty() ? "_utf8mb4''" : "_utf8mb4 X'" + hex(text) + "'";
 }
 
-namespace {
-
-// Folded so far that no collation of MySQL or MariaDB takes two labels for equal that differ here: it may fold y to i and w to v. Only plain ASCII
-// is judged.
-std::optional<std::string> folded(const std::string &label) {
-    std::string result;
-    for (const char c : label) {
-        if (c < ' ' || c > '~')
-            return std::nullopt;
-        const char lower = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-        result += lower == 'y' || lower == 'j' ? 'i' : lower == 'w' ? 'v' : lower;
-    }
-    return result;
-}
-
-// Whether the server can tell each label from each other. Without strict mode it takes equal ones, and finds the first for the second.
-bool surely_distinct(const Column &column, const std::vector<std::string> &names) {
-    const bool by_bytes = column.collation == "binary" || column.collation.ends_with("_bin");
-    std::set<std::string> seen;
-    for (const std::string &name : names) {
-        const auto form = by_bytes ? std::optional(name) : folded(name);
-        if (!form || form->empty() || !seen.insert(*form).second)
-            return false;
-    }
-    return true;
-}
-
-} // namespace
-
 std::optional<std::string> sort_number(const Column &column, std::string_view text) {
     const bool is_enum = column.data_type == "enum";
     if (!is_enum && column.data_type != "set")
@@ -465,24 +437,12 @@ std::optional<std::string> sort_number(const Column &column, std::string_view te
     return std::to_string(number);
 }
 
-std::vector<std::string> values_in_order(const Column &column) {
-    constexpr std::size_t most_enum_labels = 255, most_set_labels = 6;
+std::optional<std::uint64_t> greatest_sort_number(const Column &column) {
     const bool is_enum = column.data_type == "enum";
     if (!is_enum && column.data_type != "set")
-        return {};
-    const std::vector<std::string> names = labels(column.mysql_type);
-    if (names.size() > (is_enum ? most_enum_labels : most_set_labels) || !surely_distinct(column, names))
-        return {};
-    std::vector<std::string> values{""};
-    for (const std::string &name : names) {
-        if (is_enum) {
-            values.push_back(name);
-            continue;
-        }
-        for (std::size_t i = 0, before = values.size(); i < before; ++i)
-            values.push_back(values[i].empty() ? name : values[i] + "," + name);
-    }
-    return values;
+        return std::nullopt;
+    const std::size_t names = labels(column.mysql_type).size();
+    return is_enum ? names : names >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << names) - 1;
 }
 
 } // namespace tandem::core

@@ -6,6 +6,7 @@
 #include "mysql/client.hpp"
 #include "mysql/durable.hpp"
 #include "mysql/key_order.hpp"
+#include "mysql/key_range.hpp"
 #include "mysql/row_reader.hpp"
 #include "mysql/sql_text.hpp"
 
@@ -52,10 +53,11 @@ struct ChunkSession::Impl {
     // The key `skip` rows behind the bound; nullopt: there are not so many.
     KeyBound key_behind(const core::TableConfig &table, const std::vector<core::Column> &key, const KeyBound &after, std::int64_t skip) {
         const std::vector<std::string> names = names_of(key);
-        const std::string sql = "SELECT " + select_list(key, names) + from(table) +
+        const std::vector<core::Column> columns = columns_for_keys(table);
+        const std::string sql = "SELECT " + select_list(columns, names_of(columns)) + from(table) +
                                 (after ? " WHERE " + after_key(key, names, *after) : "") + " ORDER BY " + join(names, ", ") +
                                 " LIMIT 1 OFFSET " + std::to_string(skip);
-        RowReader reader(client, sql, key, "planning chunks of table \"" + table.name + "\"");
+        RowReader reader(client, sql, columns, "planning chunks of table \"" + table.name + "\"");
         if (!reader.next())
             return std::nullopt;
         std::vector<std::string> bound;

@@ -33,8 +33,10 @@ struct Shape {
         for (std::size_t i = 0; leads && i < key.size(); ++i)
             leads = columns[i].name == key[i].name;
         key_first = leads ? 0 : image_fields;
-        if (!leads)
-            columns.insert(columns.end(), key.begin(), key.end());
+        if (!leads) {
+            const std::vector<core::Column> read = images ? key : columns_for_keys(table);
+            columns.insert(columns.end(), read.begin(), read.end());
+        }
     }
     std::string list() const { return select_list(columns, key_names_of(columns, prefix)); }
 };
@@ -180,12 +182,12 @@ std::uint64_t CompareSession::count_events(const core::TableConfig &table, const
 }
 
 void CompareSession::read_events(const core::TableConfig &table, const KeyInterval &interval, const KeySink &sink) {
-    Shape shape(table, false);
+    const Shape shape(table, false);
     const std::vector<std::string> names = outbox_key_names(shape.key.size());
     RowReader reader(impl_->client,
-                     "SELECT " + select_list(shape.columns, names) + " FROM " + impl_->outbox(table) +
+                     "SELECT " + select_list(shape.key, names) + " FROM " + impl_->outbox(table) +
                          interval_condition(shape.key, names, interval),
-                     shape.columns, "reading events of table \"" + table.name + "\"");
+                     shape.key, "reading events of table \"" + table.name + "\"");
     (void)stream(reader, shape,
                  [&](std::string_view key, std::string_view, const core::Untranslatable *bad) { sink(key, bad != nullptr); });
 }

@@ -236,7 +236,15 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
             client.execute("DROP TABLE " + outbox, doing);
         }
     }
-    client.execute(create_outbox(impl_->connection, table), doing);
+    try {
+        client.execute(create_outbox(impl_->connection, table), doing);
+    } catch (const core::Error &error) {
+        if (error.native_code != 1291) // a duplicated label; without strict mode the old table could be made all the same
+            throw;
+        throw core::Error(core::Side::old_side, "0A000",
+                          "the key of table \"" + table.name + "\" has labels that are equal for their collation: " + error.what(), false,
+                          "Change the type of the column so that its labels differ.");
+    }
     if (table.has_triggers)
         for (const Trigger &trigger : triggers(impl_->connection, table))
             impl_->make_trigger(table, trigger);

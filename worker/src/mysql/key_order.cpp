@@ -15,26 +15,24 @@ struct Compared {
     std::string equal, less, less_or_equal, greater, greater_or_equal;
 };
 
-// An index serves no comparison of an ENUM or SET by number, but it serves the list of the values on one side of the bound. The list stands alone:
-// beside a condition on the number MariaDB 10.11 puts the label in place of the column, and finds other rows.
-std::optional<Compared> by_values(const core::Column &column, const std::string &name, const std::string &number) {
-    const std::vector<std::string> values = core::values_in_order(column);
-    const std::size_t at = std::strtoull(number.c_str(), nullptr, 10);
-    if (number.empty() || at >= values.size())
+// An index serves no < and > of an ENUM or SET, but it serves the list of the numbers on one side of the bound. The list stands alone: beside another
+// condition on the number MariaDB 10.11 puts a label in place of the column, and finds other rows. And it is never a list of one: that is an equality,
+// and with one MySQL 5.6 does not see the bounds of the other columns any more.
+std::optional<Compared> by_list(const core::Column &column, const std::string &name, std::uint64_t number) {
+    constexpr std::uint64_t longest_list = 256;
+    const auto greatest = core::greatest_sort_number(column);
+    if (!greatest || *greatest >= longest_list)
         return std::nullopt;
-    std::vector<std::string> literals;
-    for (const std::string &value : values) {
-        const auto literal = core::mysql_literal(column, value);
-        if (!literal)
-            return std::nullopt;
-        literals.push_back(*literal);
-    }
-    const auto among = [&](std::size_t from, std::size_t to) {
-        const auto begin = literals.begin();
-        return from == to ? std::string("FALSE") : name + " IN (" + join({begin + long(from), begin + long(to)}, ", ") + ")";
+    const auto among = [&](std::uint64_t from, std::uint64_t to) { // [from, to)
+        std::vector<std::string> listed;
+        for (std::uint64_t value = from; value < to; ++value)
+            listed.push_back(std::to_string(value));
+        if (listed.size() == 1)
+            listed.push_back(listed.front());
+        return listed.empty() ? std::string("FALSE") : name + " IN (" + join(listed, ", ") + ")";
     };
-    return Compared{name + " = " + literals[at], among(0, at), among(0, at + 1), among(at + 1, literals.size()),
-                    among(at, literals.size())};
+    const std::uint64_t end = *greatest + 1;
+    return Compared{among(number, number + 1), among(0, number), among(0, number + 1), among(number + 1, end), among(number, end)};
 }
 
 std::vector<Compared> compared(const std::vector<core::Column> &key, const std::vector<std::string> &names,
@@ -43,19 +41,17 @@ std::vector<Compared> compared(const std::vector<core::Column> &key, const std::
     for (std::size_t i = 0; i < key.size(); ++i) {
         if (i >= bound.size())
             throw core::Error(core::Side::worker, "22023", "a bound has fewer values than the key has columns", false);
-        auto value = core::sort_number(key[i], bound[i]);
-        const bool by_number = value.has_value();
-        if (by_number)
-            if (auto listed = by_values(key[i], names.at(i), *value)) {
+        const auto value = core::mysql_literal(key[i], bound[i]);
+        if (!value)
+            throw core::Error(core::Side::worker, "22023", "a bound is no key: column \"" + key[i].name + "\" of type " + key[i].mysql_type,
+                              false);
+        const bool labelled = core::greatest_sort_number(key[i]).has_value();
+        if (labelled)
+            if (auto listed = by_list(key[i], names.at(i), std::strtoull(value->c_str(), nullptr, 10))) {
                 result.push_back(std::move(*listed));
                 continue;
             }
-        const std::string name = by_number ? "(" + names.at(i) + " + 0)" : names.at(i);
-        if (!by_number)
-            value = core::mysql_literal(key[i], bound[i]);
-        if (!value || value->empty())
-            throw core::Error(core::Side::worker, "22023", "a bound is no key: column \"" + key[i].name + "\" of type " + key[i].mysql_type,
-                              false);
+        const std::string name = labelled ? "(" + names.at(i) + " + 0)" : names.at(i);
         result.push_back(
             {name + " = " + *value, name + " < " + *value, name + " <= " + *value, name + " > " + *value, name + " >= " + *value});
     }

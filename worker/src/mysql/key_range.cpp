@@ -1,8 +1,11 @@
 #include "mysql/key_range.hpp"
 
 #include "core/key_text.hpp"
+#include "core/table_config.hpp"
 #include "mysql/key_order.hpp"
 #include "mysql/sql_text.hpp"
+
+#include <algorithm>
 
 namespace tandem::mysql {
 
@@ -18,6 +21,19 @@ std::vector<std::string> outbox_key_names(std::size_t count) {
     for (std::size_t i = 0; i < count; ++i)
         names.push_back(key_column(i));
     return names;
+}
+
+std::vector<core::Column> columns_for_keys(const core::TableConfig &table) {
+    std::vector<core::Column> columns = core::key_columns_of(table);
+    if (std::ranges::none_of(columns, [](const core::Column &column) { return column.data_type == "enum" || column.data_type == "set"; }))
+        return columns;
+    const auto small = std::ranges::find_if(table.columns, [&](const core::Column &column) {
+        return !column.generated && !column.gone && !column.data_type.ends_with("text") && !column.data_type.ends_with("blob") &&
+               column.data_type != "json" && std::ranges::find(table.key_columns, column.name) == table.key_columns.end();
+    });
+    if (small != table.columns.end())
+        columns.push_back(*small);
+    return columns;
 }
 
 std::string interval_condition(const std::vector<core::Column> &key, const std::vector<std::string> &names, const KeyInterval &interval) {

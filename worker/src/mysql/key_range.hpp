@@ -20,6 +20,10 @@ struct KeyInterval {
 std::vector<std::string> key_names_of(const std::vector<core::Column> &key, const std::string &prefix);
 std::vector<std::string> outbox_key_names(std::size_t count);
 
+// What a query for keys reads: the columns of the key; with labels among them (ENUM, SET) one of the row as well, so that the index alone does not
+// serve it. MySQL 5.6 would rather read such an index from its beginning than search the values on one side of a bound.
+std::vector<core::Column> columns_for_keys(const core::TableConfig &table);
+
 // " WHERE …" or empty. Throws core::Error (22023) for text that is no value of its column.
 std::string interval_condition(const std::vector<core::Column> &key, const std::vector<std::string> &names, const KeyInterval &interval);
 
