@@ -7,18 +7,28 @@
  * seen in none of them, the row may have moved from a request to its outbox between S and T. It is then looked at again.
  * Property: capture is correct, so no divergence is ever confirmed. Holds with LOOKS = DEPTH + 1: each look that sees nothing uses up one move.
  * mutants: LOOKS = DEPTH (one look too few); M_NOANC: removing events of the levels above do not count.
+ * FOREIGN: no trigger tells of the root's change. It was queued for the old side (wq), is written there, and then asked for as the queue lets it go
+ * (protocol.md 19); a request has one move more to its outbox. Mutant M_NOQUEUE: what is queued does not count.
  */
 #ifndef DEPTH
 #define DEPTH 2
 #endif
 #ifndef LOOKS
+#ifdef FOREIGN
+#define LOOKS (DEPTH + 2)
+#else
 #define LOOKS (DEPTH + 1)
+#endif
 #endif
 bool my = true;                                     /* the row at DEPTH on the old side; all levels go at once */
 bool pg[DEPTH + 1] = true, ob[DEPTH + 1], rq[DEPTH + 1], ap[DEPTH + 1], mv[DEPTH + 1];
-bool J;
+bool J, wq;
 
+#ifdef FOREIGN
+active proctype Writer() { wq = true; my = false; atomic { wq = false; rq[0] = true } }
+#else
 active proctype Writer() { atomic { my = false; ob[0] = true } }
+#endif
 
 proctype Level(byte n) {                            /* apply_batch, delete_exact and move_requests of one level */
   do
@@ -39,9 +49,12 @@ active proctype Compare() {
      atomic { p = pg[DEPTH]; J = false };                                                        /* P */
      atomic { s = my; q = ob[DEPTH]; above = false; n = 0;                                       /* S */
        do :: n < DEPTH -> above = above || ob[n]; n++ :: else -> break od; n = 0 };
-     atomic { w = J; n = 0; do :: n <= DEPTH -> w = w || rq[n]; n++ :: else -> break od; n = 0;  /* T */
+     atomic { w = J || wq; n = 0; do :: n <= DEPTH -> w = w || rq[n]; n++ :: else -> break od; n = 0;  /* T */
 #ifdef M_NOANC
        above = false;
+#endif
+#ifdef M_NOQUEUE
+       w = J; n = 0; do :: n <= DEPTH -> w = w || rq[n]; n++ :: else -> break od; n = 0;
 #endif
        if :: p == s || q || above || w -> break :: else fi; p = false; s = false; q = false; above = false; w = false }
   :: look == LOOKS -> assert(false)                                  /* confirmed */

@@ -5,7 +5,7 @@ CREATE TABLE tandem.write_queue (
   write_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   source_id    integer NOT NULL,
   table_id     integer NOT NULL,
-  transaction  xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+  transaction  text NOT NULL DEFAULT pg_catalog.pg_current_xact_id()::text,
   token        uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
   operation    text NOT NULL CHECK (operation OPERATOR(pg_catalog.=) ANY (ARRAY['insert', 'update', 'delete'])),
   key          bytea NOT NULL,
@@ -22,10 +22,11 @@ CREATE TABLE tandem.write_queue (
   at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 CREATE INDEX write_queue_waiting ON tandem.write_queue (source_id, write_id) WHERE NOT given_up;
+CREATE INDEX write_queue_transaction ON tandem.write_queue (transaction);
 CREATE INDEX write_queue_key ON tandem.write_queue (table_id, key);
 COMMENT ON TABLE tandem.write_queue IS
   'rows written through a routed view that the old side does not have yet, in the transaction that wrote them; those of one transaction are one on the old side';
-COMMENT ON COLUMN tandem.write_queue.transaction IS 'of the writer';
+COMMENT ON COLUMN tandem.write_queue.transaction IS 'of the writer; of a settled double write, which stands for itself, a name of its own';
 COMMENT ON COLUMN tandem.write_queue.token IS 'by that of the first row of a transaction the old side knows that it has it';
 COMMENT ON COLUMN tandem.write_queue.before IS 'image of the row as the writer saw it, NULL for an insert: the old side must hold this still';
 COMMENT ON COLUMN tandem.write_queue.after IS 'image of the row as it is to be, NULL for a deletion';

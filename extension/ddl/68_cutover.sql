@@ -133,7 +133,7 @@ BEGIN
   PERFORM tandem._refuse_cancelled(run);
   -- Waits for transactions that have written through routed views of the source; those that come later wait for the run (src/write_through.cpp).
   PERFORM set_config('lock_timeout', greatest(lock_timeout_ms, 1)::text, true);
-  PERFORM pg_advisory_xact_lock(1952542308, run.source_id);
+  PERFORM tandem._lock_writers(run.source_id);
   IF run.kind = 'rollback' THEN
     -- Waits for running writers of the targets; whoever comes later meets the closed table.
     PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
@@ -171,6 +171,10 @@ BEGIN
   SELECT tandem.cutover_queued(run_id) INTO found;
   IF found > 0 THEN
     RETURN format('%s writes through routed views are not on the old side yet', found);
+  END IF;
+  SELECT count(*) INTO found FROM tandem.write_queue AS q WHERE q.table_id = ANY (run.table_ids) AND q.given_up;
+  IF found > 0 AND NOT run.options -> 'waive' ? 'queued_writes' THEN
+    RETURN format('%s writes through routed views were given up: see tandem.queued_writes', found);
   END IF;
   SELECT count(*) INTO found FROM tandem.batch AS b WHERE b.source_id = run.source_id;
   IF found > 0 THEN

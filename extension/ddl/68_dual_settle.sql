@@ -26,7 +26,7 @@ $$;
 COMMENT ON FUNCTION tandem._image_number(integer, bytea, text) IS
   'value of an integer, timestamp or timestamptz column in an image, as a number that sorts like it; NULL for NULL (docs/protocol.md section 2)';
 
-CREATE FUNCTION tandem._settle_dual(wanted integer, batch bigint, row_key bytea, policy tandem.dual_policy) RETURNS text
+CREATE FUNCTION tandem._settle_by_both(wanted integer, batch bigint, row_key bytea, policy tandem.dual_policy) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -35,9 +35,6 @@ DECLARE
   old_version bigint;
   new_version bigint;
 BEGIN
-  IF policy.settle NOT IN ('new_wins', 'latest') THEN
-    RETURN policy.settle;
-  END IF;
   SELECT q.image INTO old_image FROM tandem.queue AS q WHERE q.batch_id = batch AND q.table_id = wanted AND q.key = row_key AND q.op IN ('U', 'D');
   IF NOT FOUND THEN
     RETURN 'review';
@@ -52,8 +49,8 @@ BEGIN
       RETURN 'old_wins';
     END IF;
   END IF;
-  INSERT INTO tandem.write_queue (source_id, table_id, operation, key, before, after, written_by)
-  SELECT t.source_id, wanted, CASE WHEN old_image IS NULL THEN 'insert' WHEN new_image IS NULL THEN 'delete' ELSE 'update' END, row_key, old_image, new_image, 'tandem'
+  INSERT INTO tandem.write_queue (source_id, table_id, transaction, operation, key, before, after, written_by)
+  SELECT t.source_id, wanted, gen_random_uuid()::text, CASE WHEN old_image IS NULL THEN 'insert' WHEN new_image IS NULL THEN 'delete' ELSE 'update' END, row_key, old_image, new_image, 'tandem'
   FROM tandem.source_table AS t
   WHERE t.table_id = wanted AND NOT (old_image IS NULL AND new_image IS NULL)
     AND NOT EXISTS (SELECT FROM tandem.write_queue AS q WHERE q.table_id = wanted AND q.key = row_key AND NOT q.given_up);
@@ -61,6 +58,14 @@ BEGIN
 EXCEPTION WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
   RETURN 'review'; -- the row cannot be turned into one of the old side
 END
+$$;
+COMMENT ON FUNCTION tandem._settle_by_both(integer, bigint, bytea, tandem.dual_policy) IS
+  'the same for the policies new_wins and latest, which look at both rows';
+
+CREATE FUNCTION tandem._settle_dual(wanted integer, batch bigint, row_key bytea, policy tandem.dual_policy) RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE WHEN policy.settle IN ('new_wins', 'latest') THEN tandem._settle_by_both(wanted, batch, row_key, policy) ELSE policy.settle END
 $$;
 COMMENT ON FUNCTION tandem._settle_dual(integer, bigint, bytea, tandem.dual_policy) IS
   'who wins a difference: old_wins, or review; with a new side that wins its row is queued for the old side, and in review until the two are equal';

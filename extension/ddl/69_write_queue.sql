@@ -20,21 +20,23 @@ AS $$
     FROM columns
   ), found AS (
     SELECT t.target, c.relowner,
-           format(' WHERE %s AND CAST(ROW(%s) AS %s) OPERATOR(pg_catalog.*=) $1',
-                  (SELECT string_agg(format('t.%1$I OPERATOR(pg_catalog.=) ($1).%1$I', k), ' AND ') FROM unnest(tandem._target_key_columns(wanted)) AS k),
-                  l.held, _direct_statement.view::regclass) AS same_row, l.*
+           format(' WHERE %s AND CAST(ROW(%s) AS %s) OPERATOR(pg_catalog.*=) $1', k.same_key, l.held, _direct_statement.view::regclass) AS same_row,
+           format('%s AND CAST(ROW(%s) AS %s) OPERATOR(pg_catalog.*<>) $1', k.same_key, l.held, _direct_statement.view::regclass) AS other_row, l.*
     FROM tandem.source_table AS t JOIN pg_class AS c ON c.oid = t.target CROSS JOIN lists AS l
+      CROSS JOIN (SELECT string_agg(format('t.%1$I OPERATOR(pg_catalog.=) ($1).%1$I', name), ' AND ') AS same_key
+                  FROM unnest(tandem._target_key_columns(wanted)) AS name) AS k
     WHERE t.table_id = wanted AND EXISTS (SELECT FROM tandem.routed_view AS v WHERE v.view = _direct_statement.view AND v.table_id = wanted)
   )
   SELECT ARRAY[f.relowner::text,
                CASE operation
                  WHEN 'insert' THEN format('INSERT INTO %s AS t (%s) VALUES (%s) RETURNING %s', f.target, f.names, f.new_values, f.held)
                  WHEN 'update' THEN format('UPDATE %s AS t SET (%s) = ROW(%s)%s RETURNING %s', f.target, f.names, f.new_values, f.same_row, f.held)
-                 ELSE format('DELETE FROM %s AS t%s RETURNING %s', f.target, f.same_row, f.held) END]
+                 ELSE format('DELETE FROM %s AS t%s RETURNING %s', f.target, f.same_row, f.held) END,
+               format('SELECT FROM %s AS t WHERE %s', f.target, f.other_row)]
   FROM found AS f
 $$;
 COMMENT ON FUNCTION tandem._direct_statement(integer, oid, text, text[]) IS
-  'owner of the target, and the statement that makes a write through the view there: $1 is the row as it was read, $2 as it is to be. A row that is not what was read any more is left alone. NULL: not a routed view of the table';
+  'owner of the target; the statement that makes a write through the view there: $1 is the row as it was read, $2 as it is to be, and a row that is not what was read any more is left alone; the query whether another row has its key now. NULL: not a routed view of the table';
 
 -- --- while the old side is the source of truth ------------------------------------------------------------------------------------
 
@@ -69,12 +71,13 @@ END
 $$;
 COMMENT ON FUNCTION tandem._old_row_of(integer, regclass, text) IS 'key and image that the old side would have of a row of the view';
 
-CREATE FUNCTION tandem._queue_write(wanted integer, view oid, phase text, operation text, old_row text, new_row text, seen pg_snapshot) RETURNS void
+CREATE FUNCTION tandem._queue_write(wanted integer, view oid, operation text, old_row text, new_row text, seen pg_snapshot) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET "DateStyle" = 'ISO' SET "IntervalStyle" = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex' SET "TimeZone" = 'UTC'
 AS $$
 DECLARE
   shown constant regclass := view;
+  state text;
   obstacles text;
   later_key bytea;
   later_image bytea;
@@ -94,10 +97,15 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('%s lacks columns that were added to its table: %s', shown, obstacles),
       HINT = format('Make it anew: SELECT tandem.drop_routed_view(%L); SELECT tandem.create_routed_view(%L, %L);', shown, tandem._table_label(wanted), shown);
   END IF;
-  IF phase = 'registered' THEN
+  -- The lock of the trigger keeps the table from being dropped; a transaction with an older snapshot must see that it was.
+  IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+    PERFORM FROM tandem.source_table AS t WHERE t.table_id = wanted FOR SHARE;
+  END IF;
+  SELECT t.desired_state INTO state FROM tandem.source_table AS t WHERE t.table_id = wanted;
+  IF state NOT IN ('running', 'paused') THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('%s cannot be written through %s in phase "registered"', tandem._table_label(wanted), shown),
-      HINT = format('SELECT tandem.start(%L);', tandem._table_label(wanted));
+      MESSAGE = format('%s cannot be written through %s: the table is %s', tandem._table_label(wanted), shown, CASE state WHEN 'dropped' THEN 'being removed' ELSE 'not started' END),
+      HINT = CASE state WHEN 'dropped' THEN 'Write to the old side itself, and drop the view.' ELSE format('SELECT tandem.start(%L);', tandem._table_label(wanted)) END;
   END IF;
   IF operation <> 'insert' AND (SELECT p.read_strategy FROM tandem.phase AS p WHERE p.table_id = wanted) <> 'old' THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -127,7 +135,7 @@ BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended(encode(row_key, 'hex'), wanted));
   SELECT q.* INTO pending FROM tandem.write_queue AS q
   WHERE q.table_id = wanted AND q.key = row_key AND NOT q.given_up ORDER BY q.write_id DESC LIMIT 1;
-  IF pending.transaction = pg_current_xact_id() THEN
+  IF pending.transaction = pg_current_xact_id()::text THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = format('row %s of %s was already written in this transaction', tandem.decode_key(wanted, row_key), tandem._table_label(wanted)),
       DETAIL = 'The old side is the source of truth: the view shows the row there as it was.',
@@ -150,8 +158,8 @@ BEGIN
   FROM tandem.source_table AS t WHERE t.table_id = wanted;
 END
 $$;
-COMMENT ON FUNCTION tandem._queue_write(integer, oid, text, text, text, text, pg_snapshot) IS
-  'a write through a routed view, kept for the old side in the caller''s transaction; called by the view''s trigger with the phase, which it keeps from moving, and the snapshot of its statement';
+COMMENT ON FUNCTION tandem._queue_write(integer, oid, text, text, text, pg_snapshot) IS
+  'a write through a routed view, kept for the old side in the caller''s transaction; called by the view''s trigger, which keeps the phase from moving, with the snapshot of its statement';
 
 CREATE FUNCTION tandem._write_through() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'tandem_write_through';
@@ -189,7 +197,7 @@ DECLARE
   pause double precision := 0.001;
   lost record;
 BEGIN
-  IF EXISTS (SELECT FROM tandem.write_queue AS q WHERE q.transaction = pg_current_xact_id_if_assigned()) THEN
+  IF EXISTS (SELECT FROM tandem.write_queue AS q WHERE q.transaction = pg_current_xact_id_if_assigned()::text) THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'writes of this transaction reach the old side only after its commit',
       HINT = 'COMMIT, then wait.';
   ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
@@ -225,21 +233,31 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   one tandem.write_queue;
+  moved text;
   settled bigint;
 BEGIN
   SELECT q.* INTO one FROM tandem.write_queue AS q WHERE q.write_id = settle_write.write_id FOR UPDATE;
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('write %s is not in the queue', write_id),
       HINT = 'The view tandem.queued_writes lists what is.';
-  ELSIF NOT one.given_up THEN
+  ELSIF NOT one.given_up AND (how <> 'discard' OR one.attempts = 0) THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('write %s is not given up', write_id),
       HINT = 'It is on its way: SELECT tandem.wait_for_old();';
   END IF;
   PERFORM tandem._refuse_foreign_target(t.target) FROM tandem.source_table AS t
   WHERE t.table_id IN (SELECT q.table_id FROM tandem.write_queue AS q WHERE q.transaction = one.transaction);
   IF how = 'discard' THEN
-    DELETE FROM tandem.write_queue AS q WHERE q.transaction = one.transaction AND q.given_up;
+    DELETE FROM tandem.write_queue AS q WHERE q.transaction = one.transaction AND q.given_up = one.given_up;
   ELSIF how IN ('retry', 'overwrite') THEN
+    -- Like a writer: the truth does not move while this transaction is open.
+    PERFORM pg_advisory_xact_lock_shared(1952542308, one.source_id);
+    SELECT format('%s is in phase "%s"', tandem._table_label(p.table_id), p.phase) INTO moved
+    FROM tandem.phase AS p JOIN tandem.write_queue AS q USING (table_id)
+    WHERE q.transaction = one.transaction AND (tandem._source_of_truth(p.phase) <> 'old' OR p.phase = 'cutover') LIMIT 1;
+    IF moved IS NOT NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('write %s cannot go to the old side: that is not the source of truth', write_id),
+        DETAIL = moved || '.', HINT = 'Make the change on the new side, and settle the write with ''discard''.';
+    END IF;
     UPDATE tandem.write_queue AS q SET given_up = false, attempts = 0, next_attempt = NULL, overwrite = how = 'overwrite'
     WHERE q.transaction = one.transaction AND q.given_up;
   ELSE
@@ -251,7 +269,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.settle_write(bigint, text) IS
-  'a write that was given up, with all of its transaction: how is retry, overwrite (whatever the old side holds) or discard. Returns the number of writes';
+  'a write that was given up, with all of its transaction: how is retry, overwrite (whatever the old side holds) or discard, which also ends a write that is refused again and again. Returns the number of writes';
 
 -- --- what the worker calls --------------------------------------------------------------------------------------------------------
 
@@ -271,18 +289,24 @@ BEGIN
   FROM (SELECT q.write_id FROM tandem.write_queue AS q WHERE q.source_id = write_groups.source_id AND NOT q.given_up ORDER BY q.write_id LIMIT most) AS w
   HAVING count(*) = most;
   IF edge IS NOT NULL AND NOT EXISTS (SELECT FROM tandem.write_queue AS q WHERE q.source_id = write_groups.source_id AND NOT q.given_up
+                                        AND q.transaction IN (SELECT f.transaction FROM tandem.write_queue AS f
+                                                              WHERE f.source_id = write_groups.source_id AND NOT f.given_up AND f.write_id <= edge)
                                       GROUP BY q.transaction HAVING max(q.write_id) <= edge) THEN
-    edge := NULL; -- a transaction of very many rows
+    edge := NULL; -- a transaction of very many rows: all are looked at
   END IF;
   RETURN QUERY
   WITH groups AS (
     SELECT q.transaction, max(q.write_id) AS last, max(q.next_attempt) AS due, (array_agg(q.token ORDER BY q.write_id))[1] AS token
-    FROM tandem.write_queue AS q WHERE q.source_id = write_groups.source_id AND NOT q.given_up GROUP BY q.transaction
+    FROM tandem.write_queue AS q
+    WHERE q.source_id = write_groups.source_id AND NOT q.given_up
+      AND q.transaction IN (SELECT f.transaction FROM tandem.write_queue AS f
+                            WHERE f.source_id = write_groups.source_id AND NOT f.given_up AND (edge IS NULL OR f.write_id <= edge))
+    GROUP BY q.transaction
   ), due AS (
     -- One that waits to be tried again holds up those behind it.
     SELECT g.*, bool_or(coalesce(g.due > clock_timestamp(), false)) OVER (ORDER BY g.last) AS held_up FROM groups AS g WHERE edge IS NULL OR g.last <= edge
   )
-  SELECT q.transaction::text, d.token::text, q.write_id, q.table_id, encode(q.key, 'hex'), encode(q.before, 'hex'), encode(q.after, 'hex'), q.overwrite,
+  SELECT q.transaction, d.token::text, q.write_id, q.table_id, encode(q.key, 'hex'), encode(q.before, 'hex'), encode(q.after, 'hex'), q.overwrite,
          extract(epoch FROM clock_timestamp() - q.at)::double precision * 1000
   FROM due AS d JOIN tandem.write_queue AS q ON q.transaction = d.transaction AND q.source_id = write_groups.source_id AND NOT q.given_up
   WHERE NOT d.held_up ORDER BY d.last, q.write_id;
@@ -299,12 +323,9 @@ CREATE FUNCTION tandem.write_done(source_id integer, epoch bigint, transaction t
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  wanted constant xid8 := transaction;
-  again boolean;
+  wanted constant text := transaction;
 BEGIN
   PERFORM tandem._refuse_other_epoch(source_id, epoch);
-  again := (refusal ->> 'may_pass')::boolean AND (SELECT max(q.attempts) + 1 FROM tandem.write_queue AS q
-    WHERE q.transaction = wanted AND q.source_id = write_done.source_id AND NOT q.given_up) < current_setting('tandem.max_attempts')::integer;
   INSERT INTO tandem.write_stats AS s (table_id, written, refused, conflicts, latency_ms, slowest_ms, last_written)
   SELECT q.table_id, count(*) FILTER (WHERE refusal IS NULL), count(*) FILTER (WHERE q.write_id = (refusal ->> 'write_id')::bigint),
          count(*) FILTER (WHERE q.write_id = (refusal ->> 'write_id')::bigint AND (refusal ->> 'conflict')::boolean),
@@ -329,7 +350,7 @@ BEGIN
     DELETE FROM tandem.write_queue AS q WHERE q.transaction = wanted AND q.source_id = write_done.source_id AND NOT q.given_up;
   ELSE
     UPDATE tandem.write_queue AS q
-    SET attempts = q.attempts + 1, given_up = NOT again,
+    SET attempts = q.attempts + 1, given_up = NOT (refusal ->> 'may_pass')::boolean,
         sqlstate = refusal ->> 'sqlstate',
         message = CASE WHEN q.write_id = (refusal ->> 'write_id')::bigint THEN refusal ->> 'message'
                        ELSE format('write %s of its transaction was not taken: %s', refusal ->> 'write_id', refusal ->> 'message') END,
@@ -339,7 +360,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.write_done(integer, bigint, text, jsonb) IS
-  'the old side has the writes of a transaction, committed there; or, with a refusal, has none of them: they are tried again or given up';
+  'the old side has the writes of a transaction, committed there; or, with a refusal, has none of them: they are given up, or tried again for as long as what is in their way may pass';
 
 CREATE FUNCTION tandem.cutover_queued(run_id bigint) RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -349,12 +370,20 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem.cutover_queued(bigint) IS 'writes through routed views that must reach the old side before it is fenced; no more come once the attempt has begun';
 
+CREATE FUNCTION tandem._lock_writers(source_id integer) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT pg_advisory_xact_lock(1952542308, source_id) $$;
+COMMENT ON FUNCTION tandem._lock_writers(integer) IS
+  'waits for transactions that have written through routed views of a source, each of which shares this lock (src/write_through.cpp); those that come later wait for this one';
+
 CREATE FUNCTION tandem._refuse_queued(table_id integer) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  found bigint := (SELECT count(*) FROM tandem.write_queue AS q WHERE q.table_id = _refuse_queued.table_id);
+  found bigint;
 BEGIN
+  PERFORM tandem._lock_writers(t.source_id) FROM tandem.source_table AS t WHERE t.table_id = _refuse_queued.table_id;
+  SELECT count(*) INTO found FROM tandem.write_queue AS q WHERE q.table_id = _refuse_queued.table_id;
   IF found > 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = format('%s writes through %s have not reached the old side', found, tandem._table_label(table_id)),
@@ -362,7 +391,7 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION tandem._refuse_queued(integer) IS 'error while writes through routed views wait';
+COMMENT ON FUNCTION tandem._refuse_queued(integer) IS 'error while writes through routed views wait; none comes before the end of the caller''s transaction';
 
 -- --- what people see --------------------------------------------------------------------------------------------------------------
 

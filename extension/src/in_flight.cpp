@@ -29,6 +29,12 @@ Statement read_waiting = {"SELECT w.key, w.reason FROM tandem._waiting_key AS w 
                           {INT4OID, BYTEAARRAYOID},
                           nullptr};
 
+// A table without triggers on the old side: nothing there tells of a write that came through a routed view until tandem.write_done asks for the row.
+Statement read_written = {"SELECT q.key FROM tandem.write_queue AS q JOIN tandem.source_table AS t USING (table_id) "
+                          "WHERE q.table_id OPERATOR(pg_catalog.=) $1 AND t.capture OPERATOR(pg_catalog.=) 'foreign' AND NOT q.given_up",
+                          1,
+                          {INT4OID},
+                          nullptr};
 Statement read_requests = {"SELECT r.key_text FROM tandem.request AS r WHERE r.table_id OPERATOR(pg_catalog.=) $1", 1, {INT4OID}, nullptr};
 Statement ancestor_waits = {"SELECT tandem._ancestor_waits($1)", 1, {INT4OID}, nullptr};
 
@@ -120,6 +126,16 @@ void mark_requested(HashedKey *keys, int count, Datum *values) {
     MemoryContextDelete(context);
 }
 
+// Keys that will be asked for once the old side has what was written.
+void mark_written(HashedKey *keys, int count, Datum *values) {
+    const std::uint64_t rows = execute_read_only(&read_written, values);
+    for (std::uint64_t i = 0; i < rows; i++) {
+        bool is_null;
+        mark(keys, count, hash_of_key(DatumGetByteaPP(result_value(i, 1, &is_null))), "request");
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
 // A row that an ancestor's cascade removed may not be asked for yet: then nothing is known of any row.
 bool any_may_cascade(Datum *values) {
     execute_read_only(&ancestor_waits, values);
@@ -155,6 +171,7 @@ extern "C" Datum tandem_chunk_in_flight(PG_FUNCTION_ARGS) {
             keys[i].reason = "cascade";
     mark_journalled(keys, known, values);
     mark_requested(keys, known, values);
+    mark_written(keys, known, values);
     values[1] = PointerGetDatum(array);
     const std::uint64_t waiting = execute_read_only(&read_waiting, values);
     for (std::uint64_t i = 0; i < waiting; i++) {

@@ -2,6 +2,7 @@
 //
 // New side: the target is written at once, with the rights of its owner, as any view writes with its owner's. Old side: tandem._queue_write keeps
 // the write in this transaction. While the truth is being moved the writer waits, so that it meets a pause and no error.
+#include "image.hpp"
 #include "phase.hpp"
 
 #include "pg/sql.hpp"
@@ -78,16 +79,6 @@ Phase settled_phase(const Write &write) {
     }
 }
 
-// Texts that mean the same whatever the session's settings are; tandem._queue_write has these settings as well.
-int exact_settings() {
-    const int level = NewGUCNestLevel();
-    const char *settings[][2] = {
-        {"DateStyle", "ISO"}, {"IntervalStyle", "postgres"}, {"extra_float_digits", "1"}, {"bytea_output", "hex"}, {"TimeZone", "UTC"}};
-    for (const auto &setting : settings)
-        (void)set_config_option(setting[0], setting[1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-    return level;
-}
-
 Datum row_datum(HeapTuple row, TupleDesc description) {
     return row == nullptr ? static_cast<Datum>(0) : heap_copy_tuple_as_datum(row, description);
 }
@@ -104,6 +95,24 @@ Datum null_columns(const Write &write, TupleDesc description) {
     return PointerGetDatum(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+// Rows that a statement of the target's owner gives or changes, of which $1 is the row as it was read and $2 as it is to be.
+std::uint64_t run_as(Oid owner, const char *statement, const Write &write) {
+    Relation view = write.data->tg_relation;
+    TupleDesc description = RelationGetDescr(view);
+    Oid types[] = {view->rd_rel->reltype, view->rd_rel->reltype};
+    Datum values[] = {row_datum(write.former, description), row_datum(write.later, description)};
+    const char nulls[] = {write.former == nullptr ? 'n' : ' ', write.later == nullptr ? 'n' : ' ', '\0'};
+    Oid user;
+    int security;
+    GetUserIdAndSecContext(&user, &security);
+    SetUserIdAndSecContext(owner, security | SECURITY_LOCAL_USERID_CHANGE);
+    const int code = SPI_execute_with_args(statement, 2, types, values, nulls, false, 0);
+    SetUserIdAndSecContext(user, security);
+    if (code < 0)
+        elog(ERROR, "SPI: %s in: %s", SPI_result_code_string(code), statement);
+    return SPI_processed;
+}
+
 HeapTuple write_directly(const Write &write) {
     Relation view = write.data->tg_relation;
     TupleDesc description = RelationGetDescr(view);
@@ -116,53 +125,44 @@ HeapTuple write_directly(const Write &write) {
     deconstruct_array(answer, TEXTOID, -1, false, TYPALIGN_INT, &parts, nullptr, &count);
     const Oid owner = static_cast<Oid>(strtoul(TextDatumGetCString(parts[0]), nullptr, 10));
     const char *statement = TextDatumGetCString(parts[1]);
+    const char *changed = TextDatumGetCString(parts[2]);
 
-    Oid row_types[] = {view->rd_rel->reltype, view->rd_rel->reltype};
-    Datum values[] = {row_datum(write.former, description), row_datum(write.later, description)};
-    const char nulls[] = {write.former == nullptr ? 'n' : ' ', write.later == nullptr ? 'n' : ' ', '\0'};
-    Oid user;
-    int security;
     connect_spi();
-    GetUserIdAndSecContext(&user, &security);
-    SetUserIdAndSecContext(owner, security | SECURITY_LOCAL_USERID_CHANGE);
-    const int code = SPI_execute_with_args(statement, 2, row_types, values, nulls, false, 0);
-    SetUserIdAndSecContext(user, security);
-    if (code < 0)
-        elog(ERROR, "SPI: %s in: %s", SPI_result_code_string(code), statement);
-    if (SPI_processed == 0 && write.former != nullptr)
+    // nullptr: the row is gone, as for a statement on the target itself, or a trigger of the target left it out. The view has written none.
+    HeapTuple written = nullptr;
+    if (run_as(owner, statement, write) > 0)
+        written = SPI_copytuple(SPI_tuptable->vals[0]);
+    else if (write.former != nullptr && run_as(owner, changed, write) > 0)
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("a row of %s was changed by somebody else since it was read", RelationGetRelationName(view)),
                         errhint("Read it again and try once more.")));
-    // A trigger of the target may leave a row out: then the view has written none.
-    HeapTuple written = SPI_processed > 0 ? SPI_copytuple(SPI_tuptable->vals[0]) : nullptr;
     finish_spi();
     return written;
 }
 
-void queue(const Write &write, const Phase &phase) {
+void queue(const Write &write) {
     Relation view = write.data->tg_relation;
     TupleDesc description = RelationGetDescr(view);
-    constexpr int count = 7;
-    const Oid types[count] = {INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, PG_SNAPSHOTOID};
+    constexpr int count = 6;
+    const Oid types[count] = {INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, PG_SNAPSHOTOID};
     FmgrInfo function;
     fmgr_info(function_oid("_queue_write", count, types), &function);
     LOCAL_FCINFO(call, count);
     InitFunctionCallInfoData(*call, &function, count, InvalidOid, nullptr, nullptr);
     call->args[0] = {Int32GetDatum(write.table_id), false};
     call->args[1] = {ObjectIdGetDatum(RelationGetRelid(view)), false};
-    call->args[2] = {text_datum(phase.phase), false};
-    call->args[3] = {text_datum(write.operation), false};
-    const int level = exact_settings();
-    int argument = 4;
+    call->args[2] = {text_datum(write.operation), false};
+    const int level = pin_text_forms(); // tandem._queue_write reads the texts under the same
+    int argument = 3;
     for (HeapTuple row : {write.former, write.later}) {
         call->args[argument].isnull = row == nullptr;
         if (row != nullptr)
             call->args[argument].value = text_datum(OidOutputFunctionCall(F_RECORD_OUT, row_datum(row, description)));
         argument++;
     }
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
     // Here the active snapshot is still that of the statement which read the row.
-    call->args[6] = {OidFunctionCall0(F_PG_CURRENT_SNAPSHOT), false};
+    call->args[5] = {OidFunctionCall0(F_PG_CURRENT_SNAPSHOT), false};
     (void)FunctionCallInvoke(call);
 }
 
@@ -193,6 +193,6 @@ Datum tandem_write_through(PG_FUNCTION_ARGS) {
         HeapTuple written = write_directly(write);
         return PointerGetDatum(written != nullptr && write.later == nullptr ? write.former : written);
     }
-    queue(write, phase);
+    queue(write);
     return PointerGetDatum(write.later != nullptr ? write.later : write.former);
 }

@@ -297,8 +297,8 @@ struct RowWriter::Impl {
             waiting = std::move(still);
         }
         const bool all_known = std::ranges::all_of(wanted, [](bool known) { return known; });
-        for (Row *row : waiting)
-            if (row->present && row->whole && all_known) {
+        for (Row *row : waiting) // with foreign keys checked the children would go as well
+            if (!options.check_foreign_keys && row->present && row->whole && all_known) {
                 erase(table, *row);
                 row->present = false;
             }
@@ -365,8 +365,11 @@ struct RowWriter::Impl {
                 conflict("23505", "the old side has a row with this key already");
             return;
         }
-        if (!row.present)
-            return conflict("40001", "the row is not on the old side any more");
+        if (!row.present) {
+            if (row.write->image)
+                conflict("40001", "the row is not on the old side any more");
+            return;
+        }
         if (!row.whole)
             return conflict("22P03",
                             "the row holds a value that PostgreSQL cannot hold, so it cannot be compared; write it on the old side");
@@ -467,8 +470,10 @@ struct RowWriter::Impl {
         for (int round = 0; round < first_row_error; ++round) {
             bool refused = false;
             client.execute("START TRANSACTION", "beginning a transaction");
+            std::set<const core::TableConfig *> checked;
             for (const TableWrites &writes : tables)
-                check_epoch(writes);
+                if (checked.insert(writes.table).second)
+                    check_epoch(writes);
             if (!mark.empty() &&
                 !client.one_row("SELECT 1 FROM " + marks() + " WHERE token = " + quote_text(mark), "looking for a mark").empty()) {
                 rollback();
@@ -524,7 +529,7 @@ std::vector<RowRefusal> RowWriter::write_once(const std::vector<TableWrites> &ta
             throw;
         } catch (const core::Error &error) {
             impl_->rollback();
-            if (!error.retryable() || error.sqlstate() == "55000" || attempt == tries)
+            if (!error.retryable() || error.sqlstate() == "55000" || attempt == tries || !mark.empty())
                 throw;
         }
     }

@@ -66,7 +66,8 @@ class RowWriter {
     // One transaction, committed on return. Throws core::Error 55000 (retryable) when an epoch has changed, other errors when nothing
     // at all could be written; SessionLost also when the outcome of the commit is not known: write again.
     std::vector<RowRefusal> write(const std::vector<TableWrites> &tables);
-    // The same, once: a transaction whose mark the old side has is not written again. `mark` is a UUID; the table of marks must exist.
+    // The same, once: a transaction whose mark the old side has is not written again. `mark` is a UUID; the table of marks must exist. What may pass
+    // (a lock, a deadlock) is not tried again here.
     std::vector<RowRefusal> write_once(const std::vector<TableWrites> &tables, const std::string &mark);
     void prepare_marks();
     void forget_mark(const std::string &mark); // after the acknowledgement, which makes it unnecessary

@@ -44,8 +44,8 @@ KeySet set_of(const std::vector<postgres::KeyHash> &rows) {
 } // namespace
 
 ChunkComparer::ChunkComparer(Sides sides, core::TableConfig table, std::vector<core::TableConfig> ancestors, std::string secret)
-    : sides_(std::move(sides)), table_(std::move(table)), ancestors_(std::move(ancestors)), cascade_steps_(steps_to(table_, ancestors_)),
-      secret_(std::move(secret)) {
+    : sides_(std::move(sides)), table_(std::move(table)), ancestors_(std::move(ancestors)),
+      moves_(steps_to(table_, ancestors_) + (table_.has_triggers ? 0 : 1)), secret_(std::move(secret)) {
     if (table_.digest.mode == core::DigestPlan::Mode::none)
         throw core::Error(core::Side::new_side, "55000", "table \"" + table_.name + "\" cannot be compared: " + table_.digest.reason,
                           false);
@@ -153,10 +153,10 @@ Verdict ChunkComparer::range(const mysql::KeyInterval &interval) {
     const std::size_t differing = suspects.size();
     judge(interval, suspects, verdict);
     count_verified(interval, old, differing, verdict);
-    if (!verdict.discarded && ancestors_.empty())
+    if (!verdict.discarded && moves_ == 0)
         confirm(suspects, old, verdict);
     end();
-    if (!verdict.discarded && !ancestors_.empty())
+    if (!verdict.discarded && moves_ > 0)
         settle(suspects, verdict);
     return verdict;
 }
@@ -204,10 +204,10 @@ Verdict ChunkComparer::forward(const mysql::KeyInterval &interval, std::uint64_t
     const std::size_t differing = suspects.size();
     judge(interval, suspects, verdict);
     count_verified(interval, old, differing, verdict);
-    if (!verdict.discarded && ancestors_.empty())
+    if (!verdict.discarded && moves_ == 0)
         confirm(suspects, old, verdict);
     end();
-    if (!verdict.discarded && !ancestors_.empty())
+    if (!verdict.discarded && moves_ > 0)
         settle(suspects, verdict);
     return verdict;
 }
@@ -232,10 +232,10 @@ Verdict ChunkComparer::backward(mysql::KeyText &after, std::size_t limit, bool &
         if (!there.contains(key))
             suspects.push_back({key, Kind::extra});
     judge({}, suspects, verdict);
-    if (!verdict.discarded && ancestors_.empty())
+    if (!verdict.discarded && moves_ == 0)
         confirm(suspects, {}, verdict);
     end();
-    if (!verdict.discarded && !ancestors_.empty())
+    if (!verdict.discarded && moves_ > 0)
         settle(suspects, verdict);
     if (!verdict.discarded) {
         at_end = next.size() < limit;
@@ -249,17 +249,17 @@ Verdict ChunkComparer::list(const std::vector<std::string> &keys) {
     Verdict verdict;
     if (keys.empty())
         return verdict;
-    if (const auto suspects = look(keys, ancestors_.empty(), verdict); suspects && !verdict.discarded && !ancestors_.empty())
+    if (const auto suspects = look(keys, moves_ == 0, verdict); suspects && !verdict.discarded && moves_ > 0)
         settle(*suspects, verdict);
     return verdict;
 }
 
-// A child of a cascade may be on its way from a request to its outbox between S and T, one step of the cascade at a time: whoever is seen
-// nowhere in one look more than there are steps is on no way.
+// A row that was asked for (the child of a cascade, a write without triggers) may be on its way from the request to its outbox between S and T, one
+// step of the cascade at a time: whoever is seen nowhere in one look more than there are such moves is on no way (docs/model/c2_looks.pml).
 void ChunkComparer::settle(const std::vector<Suspect> &first, Verdict &verdict) {
     std::vector<Suspect> suspects = first;
-    for (std::size_t step = 1; step <= cascade_steps_ && !suspects.empty(); ++step) {
-        const auto left = look(keys_of(suspects), step == cascade_steps_, verdict);
+    for (std::size_t step = 1; step <= moves_ && !suspects.empty(); ++step) {
+        const auto left = look(keys_of(suspects), step == moves_, verdict);
         if (!left || verdict.discarded)
             return;
         suspects = *left;

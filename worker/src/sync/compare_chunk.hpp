@@ -87,7 +87,7 @@ class ChunkComparer {
     Sides sides_;
     const core::TableConfig table_;
     const std::vector<core::TableConfig> ancestors_;
-    const std::size_t cascade_steps_; // of the longest way a cascade may take to this table
+    const std::size_t moves_; // from requests to outboxes, on the longest way a change may take to this table
     const std::string secret_;
     std::unique_ptr<core::RowDigest> digest_; // mode fast
     std::vector<core::ImageType> key_types_;

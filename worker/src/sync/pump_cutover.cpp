@@ -121,7 +121,7 @@ std::string Pump::drain_held(const CutoverRun &run, Clock::time_point deadline) 
 
 // Writes through routed views that were committed before the attempt began; no more come. The fence would refuse them.
 void Pump::await_queued_writes(CutoverRun &run) {
-    const Clock::time_point deadline = Clock::now() + run.lock_wait;
+    const Clock::time_point deadline = Clock::now() + run.max_pause; // their writers wait from here on
     bool waited = false;
     while (const std::int64_t queued = run.queued(*api_)) {
         waited = true;

@@ -154,14 +154,15 @@ bool WritePump::write_groups() {
     api_->session().query("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_tandem', '')"
                           " WHERE pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()");
     for (const Group &group : groups) {
-        if (stop_.requested() || !lease_->held())
+        if (stop_.requested() || !lease_->held() || !write(group))
             break;
-        write(group);
     }
     return true;
 }
 
-void WritePump::write(const Group &group) {
+// A row that is refused is refused for good: its writer must look at it. Anything else (a lock, a table that is away, a right that is missing) is no
+// matter of the row; giving up what waits behind it would lose writes that the next minute takes.
+bool WritePump::write(const Group &group) {
     std::vector<mysql::TableWrites> writes;
     std::vector<const Group::Write *> first; // of each entry
     for (const Group::Write &write : group.writes) {
@@ -177,7 +178,7 @@ void WritePump::write(const Group &group) {
             refusal = {{"write_id", first[refused.front().table]->id},
                        {"sqlstate", refused.front().sqlstate},
                        {"message", refused.front().message},
-                       {"may_pass", refused.front().may_pass},
+                       {"may_pass", false},
                        {"conflict", refused.front().conflict}};
     } catch (const core::SessionLost &) {
         throw;
@@ -187,7 +188,7 @@ void WritePump::write(const Group &group) {
         refusal = {{"write_id", first.front()->id},
                    {"sqlstate", error.sqlstate()},
                    {"message", error.what()},
-                   {"may_pass", error.retryable()},
+                   {"may_pass", true},
                    {"conflict", false}};
     }
     failpoint("writes:after_write");
@@ -203,6 +204,7 @@ void WritePump::write(const Group &group) {
     failpoint("writes:after_done");
     if (refusal.is_null())
         writer_->forget_mark(group.token);
+    return refusal.is_null() || !refusal.at("may_pass").get<bool>();
 }
 
 } // namespace tandem::sync

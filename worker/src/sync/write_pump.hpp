@@ -40,8 +40,8 @@ class WritePump {
     std::vector<Group> read_groups();
     std::vector<bool> known_columns(int table_id);
     void take_tables(const std::set<int> &table_ids);
-    bool write_groups(); // false: nothing waits
-    void write(const Group &group);
+    bool write_groups();            // false: nothing waits
+    bool write(const Group &group); // false: it is to be tried again, and whatever comes behind it waits
 
     const std::string conninfo_;
     const std::string holder_;
