@@ -203,6 +203,22 @@ def test_the_new_side_wins(scene, application):
     assert (found["both_equal"], found["old_failed"], found["new_failed"]) == (1, 3, 1), found
 
 
+def test_one_that_the_old_side_refuses_holds_up_no_other(scene, application):
+    """Rows that were written in one transaction are settled each for itself."""
+    scene.sql("SELECT tandem.set_dual_write_policy('single', settle => 'new_wins', grace => '0.2 s')")
+    scene.sql("SELECT tandem.set_phase('single', 'dual_write')")
+    application.write("", "UPDATE single SET v = CASE id WHEN 1 THEN 'no' ELSE 'yes' END", fails="old")
+    verified(scene, "single")
+    wait_until(lambda: rates(scene, "single")["in_review"] == 1, 30, 0.1, lambda: f"two of three rows to leave the review: {scene.sql('SELECT * FROM tandem.queued_writes')}")
+    assert scene.old.query("SELECT id, v FROM single ORDER BY id", database=scene.old_database) == ((1, "one"), (2, "yes"), (3, "yes"))
+    ((write, state, message),) = scene.sql("SELECT write_id, sqlstate, message FROM tandem.queued_writes WHERE given_up")
+    assert state == "45000" and "refused by the old side" in message
+    scene.sql("SELECT tandem.settle_write(%s, 'discard')", (write,))
+    scene.sql("SELECT tandem.settle_dual_write('single')")
+    scene.wait_caught_up()
+    scene.check(tables=["single"])
+
+
 def test_the_later_one_wins(scene, application):
     with pytest.raises(psycopg2.Error) as error:
         scene.sql("SELECT tandem.set_dual_write_policy('timed', settle => 'latest')")

@@ -10,6 +10,40 @@ ADD_ALL = False
 ROWS = 2000
 
 
+def never_told_of_the_view(scene):
+    """What goes through the view is at every moment in the queue, asked for or applied: nothing is ever reported as different."""
+    done, errors = threading.Event(), []
+
+    def writer(first):
+        connection = scene.pg.connect(scene.database)
+        with connection.cursor() as cursor:
+            n = first
+            while not done.is_set():
+                try:
+                    cursor.execute("UPDATE item_v SET n = n + 1 WHERE id = %s", (n % 50 + 10,))
+                except psycopg2.Error as error:
+                    if error.pgcode != "40001":
+                        errors.append(error)
+                        break
+                n += 1
+        connection.close()
+
+    threads = [threading.Thread(target=writer, args=(n,)) for n in (0, 25)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(15):
+            assert scene.sql("SELECT * FROM tandem.reconcile('shop.item')") == []
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not errors, errors
+    assert scene.value("SELECT tandem.wait_for_old()")
+    wait_until(lambda: not scene.value("SELECT count(*) FROM tandem.request"), 60, 0.05, "rows to be fetched")
+    scene.check(tables=["item"])
+
+
 def test_without_triggers(scene):
     scene.add_table("parent")
     with pytest.raises(psycopg2.Error) as error:
@@ -66,6 +100,7 @@ def test_without_triggers(scene):
     triggers = scene.old.query("SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = %s", (scene.old_database,))
     assert triggers == ((0,),)
     assert scene.sql("SELECT * FROM tandem.reconcile('shop.item')") == []
+    never_told_of_the_view(scene)
     # Behind PostgreSQL's back.
     scene.write("UPDATE item SET name = 'unseen' WHERE id = 5", "INSERT INTO item VALUES (999999, 'unseen', 0)", "DELETE FROM item WHERE id = 6")
     found = scene.sql("SELECT key ->> 'id', kind FROM tandem.reconcile('shop.item') ORDER BY 1")
