@@ -1,2 +1,4 @@
 CREATE TABLE e (id INT NOT NULL, place VARCHAR(20) NOT NULL, v INT, PRIMARY KEY (id, place)) ENGINE=InnoDB;
+CREATE TABLE alone (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;
+INSERT INTO alone VALUES (1, 1);
 INSERT INTO e VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c ', 3);

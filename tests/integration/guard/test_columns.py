@@ -48,10 +48,10 @@ def test_columns_in_a_row(scene):
             scene.sql(f"ALTER TABLE wide ADD COLUMN {name} integer")
             scene.sql("SELECT tandem.add_column('wide', %s)", (name,))
             time.sleep(i % 7 * 0.012)
-        wait_until(lambda: scene.states()["wide"] == "syncing", 60, 0.1, "wide to be in sync")
+        wait_until(lambda: scene.states()["wide"] == "syncing", 180, 0.1, "wide to be in sync")
     scene.check()
     scene.sql("SELECT tandem.drop_table('wide')")
-    wait_until(lambda: "wide" not in scene.states(), 30, 0.1, "wide to be forgotten")
+    wait_until(lambda: "wide" not in scene.states(), 60, 0.1, "wide to be forgotten")
     old(scene, "DROP TABLE wide")
 
 
