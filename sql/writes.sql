@@ -17,7 +17,7 @@ INSERT INTO pairs_routed (a, b, v) VALUES (900, 'kept', 'one') RETURNING a, b, v
 SAVEPOINT s;
 INSERT INTO pairs_routed (a, b, v) VALUES (901, 'not', 'two');
 ROLLBACK TO s;
-SELECT "table", operation, key, given_up, attempts, sqlstate, message, transaction = pg_current_xact_id() AS mine FROM tandem.queued_writes;
+SELECT "table", operation, key, given_up, attempts, sqlstate, message, transaction = pg_current_xact_id()::text AS mine FROM tandem.queued_writes;
 SELECT before IS NULL AS nothing_before, tandem.decode_key(table_id, key) AS key, after FROM tandem.write_queue;
 SELECT "table", waiting, given_up, written FROM tandem.pg_stat_tandem_writes;
 SELECT tandem.wait_for_old();
