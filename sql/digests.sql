@@ -273,6 +273,20 @@ SELECT * FROM tandem.digest_parts(:every, :'secret', NULL, NULL, '{1}');
 SELECT * FROM tandem.digest_parts(:owned, :'secret', NULL, NULL, '{x}');
 SELECT * FROM tandem.digest_parts(:owned, :'secret', NULL, NULL, '{NULL}');
 SELECT * FROM tandem.digest_parts(:owned, :'secret', NULL, NULL, NULL);
+-- Rows of parts, those without an end as well: each once, as digest_rows has them.
+SELECT part, count(*), min((tandem.decode_key(:owned, key) ->> 'id')::integer), max((tandem.decode_key(:owned, key) ->> 'id')::integer)
+FROM tandem.digest_row_parts(:owned, :'secret', '{NULL,9,600,700,5000}', '{3,20,600,NULL,6000}') GROUP BY 1 ORDER BY 1;
+SELECT count(*) AS others FROM (
+  (SELECT key, low_hash, high_hash FROM tandem.digest_row_parts(:owned, :'secret', '{NULL,100,200}', '{100,200,NULL}')
+   EXCEPT ALL SELECT * FROM tandem.digest_rows(:owned, :'secret', NULL, NULL))
+  UNION ALL
+  (SELECT * FROM tandem.digest_rows(:owned, :'secret', NULL, NULL)
+   EXCEPT ALL SELECT key, low_hash, high_hash FROM tandem.digest_row_parts(:owned, :'secret', '{NULL,100,200}', '{100,200,NULL}'))) AS d;
+SELECT * FROM tandem.digest_row_parts(:owned, :'secret', '{}', '{}');
+SELECT * FROM tandem.digest_row_parts(:owned, :'secret', '{1,2}', '{3}');
+SELECT * FROM tandem.digest_row_parts(:owned, :'secret', '{NULL,NULL,NULL}', '{1,2,3}');
+SELECT * FROM tandem.digest_row_parts(:owned, :'secret', '{x}', '{3}');
+SELECT * FROM tandem.digest_row_parts(:every, :'secret', '{1}', '{3}');
 DELETE FROM owned WHERE id > 1;
 -- While a dump is restored, a table may be there before its columns.
 BEGIN;

@@ -155,6 +155,13 @@ LANGUAGE c STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row
 AS 'MODULE_PATHNAME', 'tandem_digest_rows';
 COMMENT ON FUNCTION tandem.digest_rows(integer, bytea, text[], text[]) IS 'the same row by row, in no order';
 
+CREATE FUNCTION tandem.digest_row_parts(table_id integer, secret bytea, lows text[], highs text[])
+RETURNS TABLE (part integer, key bytea, low_hash bigint, high_hash bigint)
+LANGUAGE c STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+AS 'MODULE_PATHNAME', 'tandem_digest_row_parts';
+COMMENT ON FUNCTION tandem.digest_row_parts(integer, bytea, text[], text[]) IS
+  'the same for the parts (lows[n], highs[n]] of a key of one column, by one plan; part counts from 0, NULL: no bound (two parts at most)';
+
 CREATE FUNCTION tandem.digest_keys(table_id integer, secret bytea, keys bytea[]) RETURNS TABLE (key bytea, low_hash bigint, high_hash bigint)
 LANGUAGE c STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
 AS 'MODULE_PATHNAME', 'tandem_digest_keys';

@@ -44,6 +44,7 @@ struct KeyedRow {
     ArrayType *key_text; // as next_keys gives it
     RowHash hash;
     std::int64_t writer; // transaction that wrote the row of the target, as in xmin; 0: not known
+    int part;            // read by read_parts: position of its range, from 0
     bool present;        // there is such a row
     bool failed;         // it cannot be computed
 };
@@ -69,6 +70,8 @@ RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range
 bool can_sum_parts(const ComparedTable *compared);
 PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count);
 KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange range, int *count);
+// The same for many ranges (low, high] of a key of one column, by one plan; text arrays of equal length, NULL: infinite.
+KeyedRow *read_parts(ComparedTable *compared, const bytea *secret, ArrayType *lows, ArrayType *highs, int *count);
 KeyedRow *read_next_keys(ComparedTable *compared, ArrayType *after, int limit, int *count);
 
 // Values of the compared columns of the row with this number in the array; they live until it returns.

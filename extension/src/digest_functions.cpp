@@ -43,6 +43,12 @@ void require(FunctionCallInfo fcinfo, int first, int last) {
             ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("argument %d must not be null", i + 1)));
 }
 
+void require_parts(const ComparedTable *compared) {
+    if (!can_sum_parts(compared))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("parts of table \"%s\" cannot be summed up", compared->table->name),
+                        errdetail("Its key must be one column, without row security and originals in tandem.sidecar.")));
+}
+
 // Arrays of keys and, with `images`, of as many images.
 KeyedRow *row_arguments(ArrayType *keys, ArrayType *images, int *count) {
     Datum *elements;
@@ -96,9 +102,7 @@ extern "C" Datum tandem_digest_parts(PG_FUNCTION_ARGS) {
     const ResultRows result = begin_result(fcinfo);
     const int level = pin_text_forms();
     ComparedTable *compared = open_compared(PG_GETARG_INT32(0));
-    if (!can_sum_parts(compared))
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("parts of table \"%s\" cannot be summed up", compared->table->name),
-                        errdetail("Its key must be one column, without row security and originals in tandem.sidecar.")));
+    require_parts(compared);
     int count;
     const PartSums *parts = sum_parts(compared, PG_GETARG_BYTEA_PP(1), range_arguments(fcinfo, 2), PG_GETARG_ARRAYTYPE_P(4), &count);
     AtEOXact_GUC(false, level);
@@ -121,6 +125,25 @@ extern "C" Datum tandem_digest_rows(PG_FUNCTION_ARGS) {
     const KeyedRow *rows = read_range(open_compared(PG_GETARG_INT32(0)), PG_GETARG_BYTEA_PP(1), range_arguments(fcinfo, 2), &count);
     AtEOXact_GUC(false, level);
     put_hashes(result, rows, count, false);
+    return (Datum)0;
+}
+
+TANDEM_FUNCTION(tandem_digest_row_parts);
+extern "C" Datum tandem_digest_row_parts(PG_FUNCTION_ARGS) {
+    const ResultRows result = begin_result(fcinfo);
+    const int level = pin_text_forms();
+    ComparedTable *compared = open_compared(PG_GETARG_INT32(0));
+    require_parts(compared);
+    int count;
+    const KeyedRow *rows = read_parts(compared, PG_GETARG_BYTEA_PP(1), PG_GETARG_ARRAYTYPE_P(2), PG_GETARG_ARRAYTYPE_P(3), &count);
+    AtEOXact_GUC(false, level);
+    for (int i = 0; i < count; i++) {
+        Datum values[] = {Int32GetDatum(rows[i].part), PointerGetDatum(rows[i].key),
+                          Int64GetDatum(static_cast<std::int64_t>(rows[i].hash.low)),
+                          Int64GetDatum(static_cast<std::int64_t>(rows[i].hash.high))};
+        bool nulls[] = {false, false, false, false};
+        tuplestore_putvalues(result.rows, result.desc, values, nulls);
+    }
     return (Datum)0;
 }
 

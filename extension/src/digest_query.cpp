@@ -174,6 +174,17 @@ void append_range(Query *query, const SourceTable *table, KeyRange range) {
         append_bound(query, table, range.high, true);
 }
 
+void append_part_bounds(StringInfo out, const SourceTable *table) {
+    const TargetColumn *column = table->target_key[0];
+    Bound bound = {psprintf("t.%s", quote_identifier(column->name)), column->base_type, nullptr, column->base_type, true};
+    bound.right = pstrdup("i.low");
+    appendStringInfoString(out, " AND ");
+    append_comparison(out, bound, BTGreaterStrategyNumber);
+    bound.right = pstrdup("i.high");
+    appendStringInfoString(out, " AND ");
+    append_comparison(out, bound, BTLessEqualStrategyNumber);
+}
+
 void append_columns(StringInfo out, const ComparedTable *compared) {
     for (int i = 0; i < compared->count; i++)
         appendStringInfo(out, ", t.%s", quote_identifier(compared->columns[i]->name));

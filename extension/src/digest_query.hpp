@@ -19,6 +19,7 @@ void append_columns(StringInfo out, const ComparedTable *compared);   // ", t.a,
 void append_arguments(StringInfo out, const ComparedTable *compared); // the same for tandem._digest
 void append_key_columns(StringInfo out, const SourceTable *table);    // "t.k1, t.k2", in the old key's order
 void append_from(StringInfo out, const SourceTable *table);           // " FROM … AS t WHERE …", the rows of this table only
+void append_part_bounds(StringInfo out, const SourceTable *table);    // of a key of one column, with the columns low and high of i
 void append_range(Query *query, const SourceTable *table, KeyRange range);
 
 } // namespace tandem

@@ -162,14 +162,12 @@ std::vector<KeyHash> NewSide::rows(int table_id, const std::string &secret, cons
 
 std::vector<std::vector<KeyHash>> NewSide::rows_of(int table_id, const std::string &secret, const std::vector<KeyText> &lows,
                                                    const std::vector<KeyText> &highs) {
-    session_.send("SELECT d.key, d.low_hash, d.high_hash, i.n FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS i(low, high, n)"
-                  " CROSS JOIN LATERAL tandem.digest_rows($1, $2, CASE WHEN i.low IS NOT NULL THEN ARRAY[i.low] END,"
-                  " CASE WHEN i.high IS NOT NULL THEN ARRAY[i.high] END) AS d",
+    session_.send("SELECT d.key, d.low_hash, d.high_hash, d.part::bigint FROM tandem.digest_row_parts($1, $2, $3, $4) AS d",
                   {std::to_string(table_id), bytea_text(secret), bounds_array(lows), bounds_array(highs)}, true);
     const Result result = session_.take_result();
     std::vector<std::vector<KeyHash>> found(lows.size());
     for (int row = 0; row < result.rows(); ++row)
-        found.at(static_cast<std::size_t>(result.int8(row, 3)) - 1).push_back(key_hash(result, row));
+        found.at(static_cast<std::size_t>(result.int8(row, 3))).push_back(key_hash(result, row));
     return found;
 }
 
