@@ -93,7 +93,7 @@ END
 $$;
 COMMENT ON PROCEDURE tandem._follow(bigint) IS 'shows the steps of a run as they come and ends with it';
 
-CREATE FUNCTION tandem._begin_cutover(kind text, tables text[], max_pause interval, lock_wait interval, waive jsonb) RETURNS bigint
+CREATE FUNCTION tandem._begin_cutover(kind text, tables text[], max_pause interval, lock_wait interval, waive jsonb, kill text[] DEFAULT '{}') RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -121,38 +121,42 @@ BEGIN
         HINT = 'SELECT * FROM tandem.rollback_readiness(…); lists them. Change the rows, or give them up with waive => ''{"dead_letters": "reason"}''.';
     END IF;
   END IF;
-  RETURN tandem._ask_run(kind, ids, jsonb_build_object('max_pause_ms', tandem._ms(max_pause), 'lock_wait_ms', tandem._ms(lock_wait), 'waive', waive));
+  IF array_position(kill, NULL) IS NOT NULL OR '' = ANY (kill) THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'kill names users of the old side',
+      HINT = 'For example kill => ''{report,batch}''; the default is nobody.';
+  END IF;
+  RETURN tandem._ask_run(kind, ids, jsonb_build_object('max_pause_ms', tandem._ms(max_pause), 'lock_wait_ms', tandem._ms(lock_wait), 'waive', waive, 'kill', coalesce(kill, '{}')));
 END
 $$;
-COMMENT ON FUNCTION tandem._begin_cutover(text, text[], interval, interval, jsonb) IS 'checks and asks for a cut-over, rehearsal or rollback';
+COMMENT ON FUNCTION tandem._begin_cutover(text, text[], interval, interval, jsonb, text[]) IS 'checks and asks for a cut-over, rehearsal or rollback';
 
-CREATE PROCEDURE tandem.cutover(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s')
+CREATE PROCEDURE tandem.cutover(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s', kill text[] DEFAULT '{}')
 LANGUAGE plpgsql
 AS $$
 DECLARE
   run bigint;
 BEGIN
-  run := tandem._begin_cutover('cutover', tables, max_pause, lock_wait, waive);
+  run := tandem._begin_cutover('cutover', tables, max_pause, lock_wait, waive, kill);
   COMMIT;
   CALL tandem._follow(run);
 END
 $$;
-COMMENT ON PROCEDURE tandem.cutover(text[], interval, jsonb, interval) IS
-  'makes the new side the source of truth of these tables: locks and fences the old tables, drains, commits. Gives up within max_pause if that does not suffice, and tries for lock_wait to get the lock. waive: gate → reason, recorded';
+COMMENT ON PROCEDURE tandem.cutover(text[], interval, jsonb, interval, text[]) IS
+  'makes the new side the source of truth of these tables: locks and fences the old tables, drains, commits. Gives up within max_pause if that does not suffice, and tries for lock_wait to get the lock. waive: gate → reason, recorded. kill: users of the old side whose sessions may be ended when they hold the tables';
 
-CREATE PROCEDURE tandem.rehearse_cutover(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s')
+CREATE PROCEDURE tandem.rehearse_cutover(tables text[], max_pause interval DEFAULT '1 s', waive jsonb DEFAULT '{}', lock_wait interval DEFAULT '30 s', kill text[] DEFAULT '{}')
 LANGUAGE plpgsql
 AS $$
 DECLARE
   run bigint;
 BEGIN
-  run := tandem._begin_cutover('rehearsal', tables, max_pause, lock_wait, waive);
+  run := tandem._begin_cutover('rehearsal', tables, max_pause, lock_wait, waive, kill);
   COMMIT;
   CALL tandem._follow(run);
   RAISE NOTICE '%', tandem._predicted_pause(tables);
 END
 $$;
-COMMENT ON PROCEDURE tandem.rehearse_cutover(text[], interval, jsonb, interval) IS
+COMMENT ON PROCEDURE tandem.rehearse_cutover(text[], interval, jsonb, interval, text[]) IS
   'does all of a cut-over but the commit, under the traffic there is, and tells how long writes waited. The old side is as before';
 
 CREATE FUNCTION tandem._predicted_pause(tables text[]) RETURNS text

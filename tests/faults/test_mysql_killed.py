@@ -1,5 +1,7 @@
 """MySQL ends without warning. MySQL 5.6 forgets the auto-increment counter of an emptied table: ids are used twice (I1)."""
 
+import pytest
+
 from lib.process import wait_until
 
 
@@ -94,11 +96,15 @@ def test_seen_before_it_is_on_disk(fault_scene):
     scene.write(*(f"INSERT INTO account VALUES ({n}, 'x', 1, NOW(6))" for n in range(10)))
     scene.check()
     scene.worker.stop()
-    # The hazard is real, else the rest would prove nothing.
-    soft_commits(scene, "INSERT INTO account VALUES (99, 'never was', 1, NOW(6))")
-    assert scene.old_value("SELECT COUNT(*) FROM account WHERE id = 99") == 1
-    scene.restart_old()
-    assert scene.old_value("SELECT COUNT(*) FROM account WHERE id = 99") == 0
+    # The hazard is real, else the rest would prove nothing. The server may write its log for reasons of its own, so not every time.
+    for number in range(90, 95):
+        soft_commits(scene, f"INSERT INTO account VALUES ({number}, 'never was', 1, NOW(6))")
+        assert scene.old_value(f"SELECT COUNT(*) FROM account WHERE id = {number}") == 1
+        scene.restart_old()
+        if scene.old_value(f"SELECT COUNT(*) FROM account WHERE id = {number}") == 0:
+            break
+    else:
+        pytest.fail("a commit that is not flushed was never lost")
 
     scene.worker.failpoint = "pump:after_await_journal=stop"
     scene.worker.start().wait_leader()

@@ -65,6 +65,8 @@ po::options_description described(Command command) {
         add("max-pause-ms", po::value<int>()->default_value(1000), "how long writes may wait");
         add("lock-wait-ms", po::value<int>()->default_value(30000), "how long to try for the lock");
         add("waive", po::value<std::vector<std::string>>()->composing(), "GATE=REASON; may be repeated");
+        add("kill", po::value<std::vector<std::string>>()->composing(),
+            "user of the old side whose sessions may be ended when they hold the tables; may be repeated; not for rollback");
     }
     return all;
 }
@@ -140,6 +142,10 @@ void fill(Options &options, const po::variables_map &values) {
         options.log_format = format_of(format);
     if (values.count("table") != 0)
         options.tables = values["table"].as<std::vector<std::string>>();
+    if (values.count("kill") != 0)
+        options.kill = values["kill"].as<std::vector<std::string>>();
+    if (!options.kill.empty() && options.command == Command::rollback)
+        throw UsageError("--kill is of the old side's lock, which a rollback does not need");
     if (values.count("waive") != 0)
         options.waive = values["waive"].as<std::vector<std::string>>();
     for (const std::string &waived : options.waive)

@@ -22,6 +22,7 @@ struct Options {
     // cutover, rehearse, rollback
     std::vector<std::string> tables;
     std::vector<std::string> waive; // GATE=REASON
+    std::vector<std::string> kill;  // users of the old side
     int max_pause_ms = 1000;
     int lock_wait_ms = 30000;
     // check, before the source is added

@@ -34,10 +34,16 @@ int cutover(const Options &options) {
         waive[one.substr(0, one.find('='))] = one.substr(one.find('=') + 1);
     postgres::Session session(options.postgres, std::string("tandem-sync ") + procedure);
     session.on_notice([](const std::string &line) { std::cout << line << std::endl; });
-    session.query(
+    std::string call =
         std::string("CALL tandem.") + procedure +
-            "($1::text[], max_pause => $2::bigint * interval '1 ms', waive => $3::jsonb, lock_wait => $4::bigint * interval '1 ms')",
-        {array_literal(options.tables), std::to_string(options.max_pause_ms), waive.dump(), std::to_string(options.lock_wait_ms)});
+        "($1::text[], max_pause => $2::bigint * interval '1 ms', waive => $3::jsonb, lock_wait => $4::bigint * interval '1 ms'";
+    std::vector<std::optional<std::string>> arguments{array_literal(options.tables), std::to_string(options.max_pause_ms), waive.dump(),
+                                                      std::to_string(options.lock_wait_ms)};
+    if (!options.kill.empty()) {
+        call += ", kill => $5::text[]";
+        arguments.emplace_back(array_literal(options.kill));
+    }
+    session.query(call + ")", arguments);
     return 0;
 }
 

@@ -27,6 +27,7 @@ std::optional<CutoverRun> CutoverRun::next(postgres::WorkerApi &api, int source_
     const json &options = asked.at("options");
     run.max_pause = Millis(options.value("max_pause_ms", 1000));
     run.lock_wait = Millis(options.value("lock_wait_ms", 30000));
+    run.kill = options.value("kill", std::vector<std::string>());
     if (const auto waived = options.find("waive"); waived != options.end() && waived->is_object())
         run.verifies = !waived->contains("verify");
     if (asked.at("moved_to").is_object())

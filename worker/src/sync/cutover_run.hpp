@@ -24,8 +24,9 @@ class CutoverRun {
     std::map<int, std::string> moved_to;
     Millis max_pause{1000};
     Millis lock_wait{30000};
-    bool verifies = true;     // rows that changed since the last pass are compared
-    std::int64_t attempt = 0; // epoch of this attempt
+    std::vector<std::string> kill; // users of the old side whose sessions may be ended when they hold the tables
+    bool verifies = true;          // rows that changed since the last pass are compared
+    std::int64_t attempt = 0;      // epoch of this attempt
 
     // --- each one transaction on PostgreSQL
     void begin(postgres::WorkerApi &api, Millis lock_timeout);

@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "log.hpp"
 #include "mysql/control_session.hpp"
+#include "mysql/blockers.hpp"
 #include "mysql/old_fence.hpp"
 #include "sync/changed_rows.hpp"
 #include "sync/failpoint.hpp"
@@ -21,7 +22,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr Millis between_locks{300}; // the pump goes on meanwhile, so that little is left when the lock is got
+constexpr Millis between_locks{300};    // the pump goes on meanwhile, so that little is left when the lock is got
+constexpr int attempts_before_idle = 3; // for the lock, before idle sessions of those named are ended as well
 constexpr Millis begin_timeout{1000};
 constexpr Millis settle_patience{20000}; // no client waits meanwhile
 constexpr double share_for_drain = 0.7;  // of the pause; the rest is for the fence and the commit
@@ -153,12 +155,17 @@ void Pump::lock_old_tables(CutoverRun &run) {
             return;
         }
         run.step("lock", "not got: a transaction or lock of a client is in the way; writers waited for it meanwhile");
+        if (!run.kill.empty())
+            for (const mysql::EndedSession &one :
+                 mysql::end_blockers(source_->client(), row_.connection, run.kill, attempt >= attempts_before_idle))
+                run.step("kill", "session " + one.id + " of " + one.user + "@" + one.host +
+                                     (one.trouble.empty() ? " ended" : " could not be ended: " + one.trouble));
         run.write_steps(*api_);
         held_.clear();
         if (Clock::now() > deadline)
             refuse("55P03", "the old tables could not be locked within " + std::to_string(run.lock_wait.count()) + " ms",
                    "A transaction, LOCK TABLES or ALTER TABLE of a client holds them: tandem.cutover_check names long transactions. "
-                   "Nothing has changed; call again.");
+                   "Nothing has changed; call again, or name users whose sessions may be ended: kill => '{report}'.");
         const Clock::time_point again = Clock::now() + between_locks;
         while (Clock::now() < again) {
             const bool worked = copy_live_batch();
