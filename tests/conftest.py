@@ -18,6 +18,7 @@ def flavors():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "settings(dict): settings of PostgreSQL for a fault test")
+    config.addinivalue_line("markers", "on_disk: a fault test whose old server must not have its files in memory")
 
 
 def pytest_collection_modifyitems(config, items):

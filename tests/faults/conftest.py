@@ -6,7 +6,7 @@ import shutil
 import psycopg2
 import pytest
 
-from lib import mysql, paths, postgres, tandem
+from lib import mysql, paths, postgres, process, tandem
 from lib.app import SCHEMA, Load
 from lib.process import wait_until
 from lib.proxy import Proxy
@@ -95,7 +95,12 @@ def make_scene(request, folder, flavor, settings=None, add=True, schema=SCHEMA):
     number = next(_numbers)
     home = folder / f"fault{number}"
     home.mkdir()
-    old = mysql.server(flavor, home).start()
+    if request.node.get_closest_marker("on_disk"):
+        disk = process.Folder("tandem-disk-", "/var/tmp")
+        request.addfinalizer(disk.remove)
+        old = mysql.server(flavor, disk.path).start()
+    else:
+        old = mysql.server(flavor, home).start()
     marker = request.node.get_closest_marker("settings")
     pg = postgres.Postgres(home, settings={**SETTINGS, **(settings or {}), **(marker.args[0] if marker else {})}).start()
     scene = FaultScene(old, pg, home, "fault")

@@ -99,8 +99,8 @@ def kill_and_wait(pid, sig=signal.SIGKILL, timeout=60):
 class Folder:
     """A temporary folder that servers of other users can enter; removed at the end unless told to keep it."""
 
-    def __init__(self, prefix):
-        base = os.environ.get("TANDEM_TMP", "/tmp")  # short: a unix socket's path may have 107 bytes
+    def __init__(self, prefix, base=None):
+        base = base or os.environ.get("TANDEM_TMP", "/tmp")  # short: a unix socket's path may have 107 bytes
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         self.path.chmod(0o755)
 
