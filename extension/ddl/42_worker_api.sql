@@ -238,7 +238,7 @@ COMMENT ON FUNCTION tandem._raise_barriers() IS 'raises the barrier of every sou
 CREATE FUNCTION tandem.wait_caught_up(timeout interval DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'tandem_wait_caught_up';
 COMMENT ON FUNCTION tandem.wait_caught_up(interval) IS
-  'waits until everything that was committed on the old side before the call is applied, and no row waits to be retried; false when the time is over first. Without a timeout it waits as long as it takes. Dead letters do not hold it up';
+  'waits until everything that was committed on the old side before the call is applied, and no row waits to be retried; false when the time is over first. Without a timeout it waits as long as it takes. Dead letters do not hold it up, nor rows of phase dual_write whose second write may still come (pg_stat_tandem_dual_writes.unverified)';
 GRANT EXECUTE ON FUNCTION tandem.wait_caught_up(interval) TO tandem_monitor;
 
 GRANT EXECUTE ON FUNCTION tandem.worker_tables(integer), tandem.submit_batch(bigint, integer, bigint, integer, bigint, integer, jsonb),

@@ -239,6 +239,58 @@ def test_old_server_killed_under_the_lock(pair):
     check(pair, clients, "old")
 
 
+def test_reply_to_the_commit_is_lost(pair):
+    """The new side has committed, the coordinator does not hear of it: only forward."""
+    with dual.Clients(pair) as clients:
+        clients.wait(30)
+        pair.pg_proxy.lose_reply(b"tandem.cutover_commit")
+        Call(pair, "cutover")
+        assert pair.pg_proxy.lost.wait(60)
+        wait_until(lambda: phases(pair) == {"new_primary"}, 30, 0.02, "the commit")
+        pair.pg_proxy.cut()
+        time.sleep(0.5)
+        pair.pg_proxy.restore()
+        assert finish(pair, clients) == "new"
+    check(pair, clients, "new")
+
+
+def test_the_commit_comes_late(pair):
+    """The request to commit hangs in the network and arrives when the coordinator has given it up: it must not count any more."""
+    with dual.Clients(pair, faults=True) as clients:
+        clients.wait(30)
+        pair.pg_proxy.hold_request(b"tandem.cutover_commit")
+        call = Call(pair, "cutover")
+        assert pair.pg_proxy.held.wait(60)
+        assert phases(pair) == {"cutover"}
+        second = pair.run_worker("second")
+        pair.worker.freeze()
+        wait_until(lambda: phases(pair) == {"ready"}, 60, 0.1, "the second worker to put the phase back")
+        pair.pg_proxy.restore()
+        pair.worker.thaw()
+        call.end()
+        assert finish(pair, clients) == "old"
+        pair.worker.stop()
+        assert second.running()
+    check(pair, clients, "old")
+
+
+@pytest.mark.parametrize("request_bytes", [b"LOCK TABLES", b"CREATE TRIGGER", b"UNLOCK TABLES"])
+def test_old_side_is_cut_off(pair, request_bytes):
+    """What holds the lock is gone with its connection; whatever of a fence is there is taken away, or completed if the new side has committed."""
+    with dual.Clients(pair, faults=True) as clients:
+        clients.wait(30)
+        pair.old_proxy.hold_request(request_bytes)
+        call = Call(pair, "cutover")
+        assert pair.old_proxy.held.wait(60)
+        pair.old_proxy.cut()
+        time.sleep(0.5)
+        pair.old_proxy.restore()
+        error = call.end()
+        side = finish(pair, clients)
+        assert side == ("new" if request_bytes == b"UNLOCK TABLES" else "old") and (side == "new" or error is not None), error
+    check(pair, clients, side)
+
+
 def test_postgres_stopped_before_the_commit(pair):
     with dual.Clients(pair, faults=True) as clients:
         clients.wait(30)

@@ -121,4 +121,15 @@ void throw_error(unsigned native_code, const std::string &sqlstate, const std::s
     throw error;
 }
 
+bool is_value_error(int code) {
+    return code == 1264 || code == 1265 || code == 1292 || code == 1366 || code == 1406 || code == 1411 || code == 1300;
+}
+
+bool is_duplicate(int code) { return code == 1062 || code == 1586; }
+
+bool is_row_error(const core::Error &error) {
+    const std::string &state = error.sqlstate();
+    return error.side() == core::Side::old_side && !error.retryable() && state.substr(0, 2) != "42" && state != "28000";
+}
+
 } // namespace tandem::mysql

@@ -1,14 +1,14 @@
 #include "mysql/row_writer.hpp"
 
-#include "core/geometry.hpp"
-#include "core/decode.hpp"
 #include "core/error.hpp"
 #include "core/key_text.hpp"
 #include "core/table_config.hpp"
 #include "mysql/client.hpp"
+#include "mysql/errors.hpp"
 #include "mysql/old_phase.hpp"
 #include "mysql/parameters.hpp"
 #include "mysql/row_reader.hpp"
+#include "mysql/row_values.hpp"
 #include "mysql/sql_text.hpp"
 
 #include <algorithm>
@@ -26,65 +26,15 @@ constexpr int first_row_error = 10; // rounds in which rows are left out before 
 constexpr const char *relaxed_mode = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 constexpr const char *strict_mode = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION";
 
-// The server refuses the value itself; without strict mode it would change it, which the reading back then tells.
-bool is_value_error(int code) {
-    return code == 1264 || code == 1265 || code == 1292 || code == 1366 || code == 1406 || code == 1411 || code == 1300;
-}
-
-bool is_conflict(int code) { return code == 1062 || code == 1586; }
-
-// Errors of one row; the others (no such table, no right …) concern them all.
-bool is_row_error(const core::Error &error) {
-    const std::string &state = error.sqlstate();
-    return error.side() == core::Side::old_side && !error.retryable() && state.substr(0, 2) != "42" && state != "28000";
-}
-
-struct Values {
-    std::vector<core::OldValue> of;
-    std::string error; // not empty: MySQL has no such value
-    std::string sqlstate;
-};
-
-Values decode_image(const core::TableConfig &table, const std::vector<core::ImageType> &types, const std::string &image,
-                    const std::vector<bool> &wanted) {
-    Values values;
-    const auto fields = core::decode::tuple(image);
-    if (!fields || fields->size() != table.columns.size()) {
-        values.error = "image does not have the columns of the table";
-        values.sqlstate = "22P03";
-        return values;
-    }
-    values.of.resize(types.size());
-    for (std::size_t i = 0; i < types.size(); ++i) {
-        if (!wanted[i])
-            continue;
-        if (const auto error = core::decode::value(values.of[i], types[i], (*fields)[i])) {
-            values.error = "column \"" + table.columns[i].name + "\": " + error->message;
-            values.sqlstate = error->sqlstate;
-            return values;
-        }
-        if (values.of[i].kind != core::OldValue::Kind::bytes || !core::is_spatial(table.columns[i].data_type))
-            continue;
-        auto stored = core::stored_of_ewkb(values.of[i].bytes);
-        if (!stored) {
-            values.error = "column \"" + table.columns[i].name + "\": bytes that are no geometry of two dimensions";
-            values.sqlstate = "22P03";
-            return values;
-        }
-        values.of[i].bytes = std::move(*stored);
-    }
-    return values;
-}
-
 // One row on its way.
 struct Row {
     const RowWrite *write = nullptr;
     std::size_t position = 0;
     std::string where; // condition on the key, in literals
-    Values values;
+    RowValues values;
     bool present = false; // on the old side, before
     bool whole = false;   // all that the old side holds of it is in `current`
-    Values current;
+    RowValues current;
     bool written = false;
     bool conflict = false; // the old side does not hold what was expected
     std::string refusal;   // what strict mode said of a value
@@ -287,7 +237,7 @@ struct RowWriter::Impl {
                     write_row(table, wanted, *row);
                     progress = true;
                 } catch (const core::Error &error) {
-                    if (!is_conflict(error.native_code))
+                    if (!is_duplicate(error.native_code))
                         throw;
                     message = error.what();
                     sqlstate = error.sqlstate();
@@ -306,7 +256,7 @@ struct RowWriter::Impl {
             try {
                 write_row(table, wanted, *row);
             } catch (const core::Error &error) {
-                if (!is_conflict(error.native_code))
+                if (!is_duplicate(error.native_code))
                     throw;
                 refuse(*row, error.sqlstate(), error.what(), true);
             }
@@ -373,7 +323,7 @@ struct RowWriter::Impl {
         if (!row.whole)
             return conflict("22P03",
                             "the row holds a value that PostgreSQL cannot hold, so it cannot be compared; write it on the old side");
-        const Values before = decode_image(table, types, *seen, wanted);
+        const RowValues before = decode_image(table, types, *seen, wanted);
         if (!before.error.empty())
             return conflict(before.sqlstate, before.error);
         for (std::size_t i = 0; i < wanted.size(); ++i)
@@ -418,7 +368,7 @@ struct RowWriter::Impl {
             try {
                 write_row(table, wanted, row);
             } catch (const core::Error &error) {
-                if (is_conflict(error.native_code))
+                if (is_duplicate(error.native_code))
                     conflicts.push_back(&row);
                 else if (is_row_error(error))
                     refuse(row, error.sqlstate(), error.what(), false);
@@ -442,7 +392,7 @@ struct RowWriter::Impl {
             read_rows(table, rows, from, std::min(rows.size(), from + keys_in_statement),
                       [&](Row &row, const std::string &image, bool bad) {
                           row.present = true;
-                          const Values now = bad ? Values{} : decode_image(table, types, image, wanted);
+                          const RowValues now = bad ? RowValues{} : decode_image(table, types, image, wanted);
                           for (std::size_t i = 0; i < types.size(); ++i) {
                               if (!wanted[i] || (now.of.size() == types.size() && core::same_value(row.values.of[i], now.of[i])))
                                   continue;

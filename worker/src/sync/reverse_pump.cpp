@@ -1,11 +1,11 @@
 #include "sync/reverse_pump.hpp"
 
-#include "core/backoff.hpp"
 #include "core/error.hpp"
 #include "core/hex.hpp"
 #include "core/table_config.hpp"
 #include "log.hpp"
 #include "sync/failpoint.hpp"
+#include "sync/serve_loop.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -54,26 +54,13 @@ ReversePump::~ReversePump() {
 }
 
 void ReversePump::run() {
-    core::Backoff backoff(Millis(100), Millis(5000));
-    while (!stop_.requested() && lease_->held()) {
-        const Clock::time_point started = Clock::now();
-        try {
-            serve();
-        } catch (const Error &error) {
-            if (stop_.requested())
-                return;
-            log::warning("reverse sync starts again",
-                         {{"source", connection_.name}, {"sqlstate", error.sqlstate()}, {"error", error.what()}});
-        } catch (const std::exception &error) {
-            log::error("reverse sync ended by an unexpected error, starts again", {{"source", connection_.name}, {"error", error.what()}});
-        }
-        api_.reset();
-        writer_.reset();
-        tables_.clear();
-        if (Clock::now() - started > Millis(5000))
-            backoff.reset();
-        stop_.wait_for(backoff.next());
-    }
+    serve_while_leading(
+        "reverse sync", connection_.name, stop_, *lease_, [this] { serve(); },
+        [this] {
+            api_.reset();
+            writer_.reset();
+            tables_.clear();
+        });
 }
 
 void ReversePump::serve() {

@@ -1,10 +1,10 @@
 #include "sync/write_pump.hpp"
 
-#include "core/backoff.hpp"
 #include "core/error.hpp"
 #include "core/hex.hpp"
 #include "log.hpp"
 #include "sync/failpoint.hpp"
+#include "sync/serve_loop.hpp"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -43,27 +43,13 @@ WritePump::~WritePump() {
 }
 
 void WritePump::run() {
-    core::Backoff backoff(Millis(100), Millis(5000));
-    while (!stop_.requested() && lease_->held()) {
-        const Clock::time_point started = Clock::now();
-        try {
-            serve();
-        } catch (const Error &error) {
-            if (stop_.requested())
-                return;
-            log::warning("writing to the old side starts again",
-                         {{"source", connection_.name}, {"sqlstate", error.sqlstate()}, {"error", error.what()}});
-        } catch (const std::exception &error) {
-            log::error("writing to the old side ended by an unexpected error, starts again",
-                       {{"source", connection_.name}, {"error", error.what()}});
-        }
-        api_.reset();
-        writer_.reset();
-        tables_.clear();
-        if (Clock::now() - started > Millis(5000))
-            backoff.reset();
-        stop_.wait_for(backoff.next());
-    }
+    serve_while_leading(
+        "writing to the old side", connection_.name, stop_, *lease_, [this] { serve(); },
+        [this] {
+            api_.reset();
+            writer_.reset();
+            tables_.clear();
+        });
 }
 
 void WritePump::serve() {
