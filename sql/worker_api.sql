@@ -52,6 +52,7 @@ SELECT tandem.acquire_lease(1, 'b');
 SELECT tandem.acquire_lease(1, 'a');
 SELECT tandem.renew_lease(1, 'a', 1), tandem.renew_lease(1, 'b', 2), tandem.renew_lease(1, 'a', 2);
 SELECT tandem.release_lease(1, 'a', 2);
+SELECT tandem.renew_lease(1, 'a', 2) AS after_the_release;
 SELECT tandem.acquire_lease(1, 'b');
 SELECT tandem.renew_lease(1, 'a', 2);
 SELECT tandem.acquire_lease(99, 'b');

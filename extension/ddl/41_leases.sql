@@ -65,9 +65,10 @@ CREATE FUNCTION tandem.renew_lease(source_id integer, holder text, epoch bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  -- Also after its end, if nobody took it meanwhile: the epoch is what fences, the row lock decides between two.
+  -- Also after its end, if nobody took it meanwhile: the epoch is what fences, the row lock decides between two. Not after its release: the thread of
+  -- a worker that renews may be late, and the next worker would have to wait for nobody.
   UPDATE tandem.lease AS l SET expires_at = tandem._lease_end()
-  WHERE l.source_id = renew_lease.source_id AND l.holder = renew_lease.holder AND l.epoch = renew_lease.epoch;
+  WHERE l.source_id = renew_lease.source_id AND l.holder = renew_lease.holder AND l.epoch = renew_lease.epoch AND l.expires_at > '-infinity';
   RETURN FOUND;
 END
 $$;

@@ -101,10 +101,10 @@ BEGIN
   IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
     PERFORM FROM tandem.source_table AS t WHERE t.table_id = wanted FOR SHARE;
   END IF;
-  SELECT t.desired_state INTO state FROM tandem.source_table AS t WHERE t.table_id = wanted;
+  state := coalesce((SELECT t.desired_state FROM tandem.source_table AS t WHERE t.table_id = wanted), 'dropped');
   IF state NOT IN ('running', 'paused') THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('%s cannot be written through %s: the table is %s', tandem._table_label(wanted), shown, CASE state WHEN 'dropped' THEN 'being removed' ELSE 'not started' END),
+      MESSAGE = format('%s cannot be written through %s: the table is %s', coalesce(tandem._table_label(wanted), 'the old table'), shown, CASE state WHEN 'dropped' THEN 'being removed' ELSE 'not started' END),
       HINT = CASE state WHEN 'dropped' THEN 'Write to the old side itself, and drop the view.' ELSE format('SELECT tandem.start(%L);', tandem._table_label(wanted)) END;
   END IF;
   IF operation <> 'insert' AND (SELECT p.read_strategy FROM tandem.phase AS p WHERE p.table_id = wanted) <> 'old' THEN

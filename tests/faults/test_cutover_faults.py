@@ -40,7 +40,7 @@ class Call(threading.Thread):
 
     def run(self):
         try:
-            self.scene.sql(f"CALL tandem.{self.procedure}(%s, max_pause => '5 s', lock_wait => '20 s', waive => %s)", (TABLES, WAIVE))
+            self.scene.sql(f"CALL tandem.{self.procedure}(%s, max_pause => '15 s', lock_wait => '20 s', waive => %s)", (TABLES, WAIVE))
         except psycopg2.Error as error:
             self.error = error
 

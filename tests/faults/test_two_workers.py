@@ -23,6 +23,16 @@ def test_two_at_once(fault_scene):
     scene.check()
 
 
+@pytest.mark.settings({"tandem.lease_ttl": "1s"})  # renewed all the time, so at the end of the process too
+def test_clean_stop_hands_over_at_once(fault_scene):
+    scene = fault_scene
+    for _ in range(8):
+        assert scene.worker.stop() == 0
+        assert scene.value("SELECT expires_at = '-infinity' FROM tandem.lease"), "the next worker waits for nobody"
+        scene.worker.start().wait_leader()
+    scene.check()
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_leader_sleeps_and_wakes(fault_scene, step):
     scene = fault_scene
