@@ -99,10 +99,12 @@ def measure(stage, options):
     rows = options.compare_rows
     scene = stage.scene()
     for table, shape in (("wide", WIDE), ("narrow", NARROW)):
+        if options.compare_only not in (None, table):
+            continue
         names = fill(stage, scene, table, shape, rows)
         note(f"  {table}: {rows} rows on the old side, now to the new one")
         scene.add_and_start(table, wait=False)
-        scene.wait_caught_up(600)
+        scene.wait_caught_up(1800)
         scene.sql(f"VACUUM ANALYZE {table}")
         once = seconds(lambda: read_once(stage, scene, table))
         before = cpu_seconds(stage.old.child.pid)
@@ -120,5 +122,6 @@ def measure(stage, options):
         scene.sql(f"UPDATE {table} SET n = n + 1 WHERE id % {rows // 1000} = 7")
         with_differences = min(seconds(lambda: compare(scene, table, 1000)) for _ in range(2))
         figure(f"reconcile_{table}_1000_differences", with_differences / ours, "times", 1.2, at_least=False)
-    beside_the_application(stage, scene, options)
+    if not options.compare_only:
+        beside_the_application(stage, scene, options)
     figure("reconcile_worker_memory", peak_megabytes(scene.worker.child.pid), "MB", 256, at_least=False)
