@@ -5,6 +5,7 @@
 //   digest_aggregate  sums over a range, in parallel workers
 //   digest_table      which columns are compared; key bytes of a row of the target
 //   digest_target     rows of the target by range and by key
+//   digest_parts      sums of the parts of a range, and rows of many parts
 //   digest_images     what apply would write
 //   digest_originals  originals of values that PostgreSQL cannot hold
 //   differences       column by column

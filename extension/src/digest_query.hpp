@@ -22,4 +22,11 @@ void append_from(StringInfo out, const SourceTable *table);           // " FROM 
 void append_part_bounds(StringInfo out, const SourceTable *table);    // of a key of one column, with the columns low and high of i
 void append_range(Query *query, const SourceTable *table, KeyRange range);
 
+// Rows that a query gives: key columns, then the compared ones (without a secret: the key as an array of text), then with `numbered` the number of the
+// range, which becomes `part`.
+KeyedRow *collect_rows(ComparedTable *compared, Query *query, const bytea *secret, int *count, bool numbered = false);
+
+// Look-ups by the index, whatever the statistics say of a table that has just been filled. Undone with AtEOXact_GUC(false, level).
+int search_by_index();
+
 } // namespace tandem

@@ -139,41 +139,6 @@ RangeSums sum_rows(ComparedTable *compared, const bytea *secret, KeyRange range)
     return receiver.sums;
 }
 
-KeyedRow *collect_rows(ComparedTable *compared, Query *query, const bytea *secret, int *count,
-                       bool (*receive)(TupleTableSlot *, DestReceiver *) = receive_range) {
-    RowReceiver receiver;
-    begin_receiver(&receiver, compared, receive);
-    receiver.secret = secret == nullptr ? nullptr : secret_of(secret);
-    connect_spi();
-    run_as_owner(compared->table, query->sql.data, query->count, query->types, query->values, &receiver.base);
-    finish_spi();
-    MemoryContextDelete(receiver.one_row);
-    *count = receiver.count;
-    return receiver.rows;
-}
-
-// Look-ups by the index, whatever the statistics say of a table that has just been filled. Undone with AtEOXact_GUC(false, …).
-int search_by_index() {
-    const int level = NewGUCNestLevel();
-    for (const char *setting : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
-        (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-    return level;
-}
-
-// Texts as values of a column's type.
-ArrayType *values_of_column(const TargetColumn *column, Datum *texts, int count) {
-    Oid input, parameter;
-    std::int16_t length;
-    bool by_value;
-    char alignment;
-    getTypeInputInfo(column->base_type, &input, &parameter);
-    get_typlenbyvalalign(column->base_type, &length, &by_value, &alignment);
-    auto values = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<Size>(Max(count, 1))));
-    for (int i = 0; i < count; i++)
-        values[i] = OidInputFunctionCall(input, TextDatumGetCString(texts[i]), parameter, -1);
-    return construct_array(values, count, column->base_type, length, by_value, alignment);
-}
-
 int compare_keys(const bytea *a, const bytea *b) {
     const Size length = Min(VARSIZE_ANY_EXHDR(a), VARSIZE_ANY_EXHDR(b));
     const int order = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), length);
@@ -311,6 +276,25 @@ void run_as_owner(const SourceTable *table, const char *sql, int count, Oid *typ
         elog(ERROR, "SPI: %s in: %s", SPI_result_code_string(code), sql);
 }
 
+int search_by_index() {
+    const int level = NewGUCNestLevel();
+    for (const char *setting : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"})
+        (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    return level;
+}
+
+KeyedRow *collect_rows(ComparedTable *compared, Query *query, const bytea *secret, int *count, bool numbered) {
+    RowReceiver receiver;
+    begin_receiver(&receiver, compared, numbered ? receive_part : receive_range);
+    receiver.secret = secret == nullptr ? nullptr : secret_of(secret);
+    connect_spi();
+    run_as_owner(compared->table, query->sql.data, query->count, query->types, query->values, &receiver.base);
+    finish_spi();
+    MemoryContextDelete(receiver.one_row);
+    *count = receiver.count;
+    return receiver.rows;
+}
+
 void run_contained(const Contained &contained, int first, int count) {
     struct Piece {
         const Contained *contained;
@@ -377,55 +361,6 @@ RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range
     return sums;
 }
 
-// width_bucket counts as PostgreSQL orders the column, which is the order of the old side's key (tandem._key_order_is_kept).
-bool can_sum_parts(const ComparedTable *compared) {
-    const SourceTable *table = compared->table;
-    return table->key_count == 1 && !compared->has_originals && !compared->has_row_security &&
-           table->target_key[0]->base_type == table->key_columns[0]->type && OidIsValid(get_array_type(table->key_columns[0]->type));
-}
-
-PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count) {
-    const TargetColumn *column = compared->table->target_key[0];
-    Datum *texts;
-    bool *nulls;
-    int start_count;
-    deconstruct_array(starts, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &start_count);
-    for (int i = 0; i < start_count; i++)
-        if (nulls[i])
-            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the start of a part must not be null")));
-    ArrayType *array = values_of_column(column, texts, start_count);
-
-    Query query;
-    begin_query(&query);
-    (void)secret_of(secret);
-    appendStringInfo(&query.sql, "SELECT pg_catalog.width_bucket(t.%s, $%d), tandem._digest($%d", quote_identifier(column->name),
-                     add_parameter(&query, get_array_type(column->base_type), PointerGetDatum(array)),
-                     add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
-    append_arguments(&query.sql, compared);
-    appendStringInfoChar(&query.sql, ')');
-    append_from(&query.sql, compared->table);
-    append_range(&query, compared->table, range);
-    appendStringInfoString(&query.sql, " GROUP BY 1");
-    MemoryContext caller = CurrentMemoryContext;
-    connect_spi();
-    run_as_owner(compared->table, query.sql.data, query.count, query.types, query.values, nullptr);
-    *count = static_cast<int>(SPI_processed);
-    auto parts = static_cast<PartSums *>(MemoryContextAlloc(caller, sizeof(PartSums) * static_cast<Size>(Max(*count, 1))));
-    for (int i = 0; i < *count; i++) {
-        bool is_null;
-        Datum *elements;
-        int sums;
-        deconstruct_array(DatumGetArrayTypeP(result_value(static_cast<std::uint64_t>(i), 2, &is_null)), INT8OID, sizeof(std::int64_t),
-                          FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, nullptr, &sums);
-        parts[i].part = DatumGetInt32(result_value(static_cast<std::uint64_t>(i), 1, &is_null));
-        parts[i].sums.rows = DatumGetInt64(elements[0]);
-        parts[i].sums.sum = {static_cast<std::uint64_t>(DatumGetInt64(elements[1])),
-                             static_cast<std::uint64_t>(DatumGetInt64(elements[2]))};
-    }
-    finish_spi();
-    return parts;
-}
-
 KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange range, int *count) {
     Query query;
     begin_query(&query);
@@ -437,77 +372,6 @@ KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange rang
     KeyedRow *rows = collect_rows(compared, &query, secret, count);
     if (compared->has_originals)
         add_originals(compared, secret, rows, *count);
-    return rows;
-}
-
-KeyedRow *read_parts(ComparedTable *compared, const bytea *secret, ArrayType *lows, ArrayType *highs, int *count) {
-    Datum *texts[2];
-    bool *nulls[2];
-    int counts[2];
-    deconstruct_array(lows, TEXTOID, -1, false, TYPALIGN_INT, &texts[0], &nulls[0], &counts[0]);
-    deconstruct_array(highs, TEXTOID, -1, false, TYPALIGN_INT, &texts[1], &nulls[1], &counts[1]);
-    if (counts[0] != counts[1])
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("there are %d lower bounds but %d upper ones", counts[0], counts[1])));
-    // Those with an end are read together; there are two others at most, the first and the last of a table.
-    auto numbers = static_cast<int *>(palloc(sizeof(int) * static_cast<Size>(Max(counts[0], 1))));
-    int closed = 0;
-    KeyedRow *open_rows[2];
-    int open_counts[2];
-    int open = 0;
-    for (int i = 0; i < counts[0]; i++) {
-        if (!nulls[0][i] && !nulls[1][i]) {
-            texts[0][closed] = texts[0][i];
-            texts[1][closed] = texts[1][i];
-            numbers[closed++] = i;
-            continue;
-        }
-        if (open == 2)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("more than two ranges have no end")));
-        ArrayType *ends[2];
-        for (int side = 0; side < 2; side++)
-            ends[side] = nulls[side][i] ? nullptr : construct_array(&texts[side][i], 1, TEXTOID, -1, false, TYPALIGN_INT);
-        open_rows[open] = read_range(compared, secret, {ends[0], ends[1]}, &open_counts[open]);
-        for (int row = 0; row < open_counts[open]; row++)
-            open_rows[open][row].part = i;
-        open++;
-    }
-
-    KeyedRow *rows = nullptr;
-    *count = 0;
-    if (closed > 0) {
-        const TargetColumn *column = compared->table->target_key[0];
-        const Oid array_type = get_array_type(column->base_type);
-        Query query;
-        begin_query(&query);
-        appendStringInfoString(&query.sql, "SELECT ");
-        append_key_columns(&query.sql, compared->table);
-        append_columns(&query.sql, compared);
-        const int low = add_parameter(&query, array_type, PointerGetDatum(values_of_column(column, texts[0], closed)));
-        const int high = add_parameter(&query, array_type, PointerGetDatum(values_of_column(column, texts[1], closed)));
-        appendStringInfo(
-            &query.sql,
-            ", i.n FROM ROWS FROM (pg_catalog.unnest($%d), pg_catalog.unnest($%d)) WITH ORDINALITY AS i(low, high, n), %s AS t WHERE true",
-            low, high, compared->table->target_name);
-        append_own_rows(&query.sql, compared->table);
-        append_part_bounds(&query.sql, compared->table);
-        const int level = search_by_index();
-        rows = collect_rows(compared, &query, secret, count, receive_part);
-        AtEOXact_GUC(false, level);
-        for (int i = 0; i < *count; i++)
-            rows[i].part = numbers[rows[i].part - 1];
-    }
-    for (int i = 0; i < open; i++) {
-        const int all = *count + open_counts[i];
-        auto joined =
-            static_cast<KeyedRow *>(MemoryContextAllocHuge(CurrentMemoryContext, sizeof(KeyedRow) * static_cast<Size>(Max(all, 1))));
-        if (*count > 0)
-            memcpy(joined, rows, sizeof(KeyedRow) * static_cast<Size>(*count));
-        if (open_counts[i] > 0)
-            memcpy(joined + *count, open_rows[i], sizeof(KeyedRow) * static_cast<Size>(open_counts[i]));
-        rows = joined;
-        *count = all;
-    }
     return rows;
 }
 

@@ -136,13 +136,29 @@ class Postgres:
         return connection
 
     def query(self, sql, parameters=None, database="postgres", user="postgres"):
-        connection = self.connect(database, user)
+        kept, name = process.kept(), (self.port, database, user)
+        connection = (kept or {}).pop(name, None)
+        if connection is not None:
+            try:
+                return self._query(connection, sql, parameters, kept, name)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                if error.pgcode is not None and not error.pgcode.startswith("57P"):  # else it was away since it was asked last
+                    raise
+        return self._query(self.connect(database, user), sql, parameters, kept, name)
+
+    def _query(self, connection, sql, parameters, kept, name):
         try:
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)
-                return cursor.fetchall() if cursor.description else None
-        finally:
+                result = cursor.fetchall() if cursor.description else None
+        except psycopg2.Error:
             connection.close()
+            raise
+        if kept is None:
+            connection.close()
+        else:
+            kept[name] = connection
+        return result
 
     def value(self, sql, parameters=None, database="postgres", user="postgres"):
         return self.query(sql, parameters, database, user)[0][0]

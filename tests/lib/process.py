@@ -1,4 +1,5 @@
 """Processes and waiting. Servers refuse to run as root: then they run as the user of their Debian package."""
+import contextlib
 import os
 import pwd
 import random
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -66,13 +68,37 @@ def free_port():
 def wait_until(condition, timeout=30, every=0.05, what="condition"):
     """Returns the first true value of condition(); TimeoutError names what was waited for."""
     deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout} s for {what}")
-        time.sleep(every)
+    with kept_connections():
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {timeout} s for {what() if callable(what) else what}")
+            time.sleep(every)
+
+
+_kept = threading.local()
+
+
+@contextlib.contextmanager
+def kept_connections():
+    """While somebody asks again and again: queries of this thread use one connection for each database, not a new one each time."""
+    if getattr(_kept, "connections", None) is not None:
+        yield
+        return
+    _kept.connections = {}
+    try:
+        yield
+    finally:
+        for connection in _kept.connections.values():
+            connection.close()
+        _kept.connections = None
+
+
+def kept():
+    """The connections kept now, by whatever names them; None: every query has its own."""
+    return getattr(_kept, "connections", None)
 
 
 def alive(pid):
