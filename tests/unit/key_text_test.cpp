@@ -91,7 +91,12 @@ TEST(KeyText, EnumAndSetSortByNumber) {
     EXPECT_EQ(sort_number(column, ""), "0");
     EXPECT_EQ(sort_number(column, "beta"), ""); // no value of the type
     EXPECT_EQ(mysql_literal(column, "it's"), "2");
-    EXPECT_FALSE(mysql_literal(column, "beta").has_value());
+    column.image_type = "text";
+    EXPECT_EQ(mysql_literal(column, "beta"), "_utf8mb4 X'62657461'"); // the server tells
+    column.mysql_type = R"(enum('a\\b','new\nline','z'))";
+    EXPECT_EQ(sort_number(column, "a\\b"), "1");
+    EXPECT_EQ(sort_number(column, "new\nline"), "2");
+    EXPECT_EQ(sort_number(column, "z"), "3");
     column.data_type = "set";
     column.mysql_type = "set('z','b','a')";
     EXPECT_EQ(sort_number(column, "z,a"), "5");

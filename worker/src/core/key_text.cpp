@@ -280,6 +280,10 @@ std::vector<std::string> labels(std::string_view type) {
                 if (at + 1 >= type.size() || type[at + 1] != '\'')
                     break;
                 ++at;
+            } else if (type[at] == '\\' && at + 1 < type.size()) { // as the servers write labels: \\ \n \r \0
+                ++at;
+                label.push_back(type[at] == 'n' ? '\n' : type[at] == 'r' ? '\r' : type[at] == '0' ? '\0' : type[at]);
+                continue;
             }
             label.push_back(type[at]);
         }
@@ -362,8 +366,9 @@ std::vector<std::string> key_to_text(std::string_view key, const std::vector<Ima
 }
 
 std::optional<std::string> mysql_literal(const Column &column, std::string_view text) {
-    if (auto number = sort_number(column, text))
-        return number->empty() ? std::nullopt : number;
+    // A label that is not found as it is written in the type is left to the server.
+    if (auto number = sort_number(column, text); number && !number->empty())
+        return number;
     const ImageType type = parse_image_type(column.image_type);
     CivilTime civil;
     switch (type.kind) {

@@ -41,11 +41,11 @@ std::vector<Compared> compared(const std::vector<core::Column> &key, const std::
     for (std::size_t i = 0; i < key.size(); ++i) {
         if (i >= bound.size())
             throw core::Error(core::Side::worker, "22023", "a bound has fewer values than the key has columns", false);
-        const auto value = core::mysql_literal(key[i], bound[i]);
-        if (!value)
+        const bool labelled = core::greatest_sort_number(key[i]).has_value();
+        const auto value = labelled ? core::sort_number(key[i], bound[i]) : core::mysql_literal(key[i], bound[i]);
+        if (!value || value->empty())
             throw core::Error(core::Side::worker, "22023", "a bound is no key: column \"" + key[i].name + "\" of type " + key[i].mysql_type,
                               false);
-        const bool labelled = core::greatest_sort_number(key[i]).has_value();
         if (labelled)
             if (auto listed = by_list(key[i], names.at(i), std::strtoull(value->c_str(), nullptr, 10))) {
                 result.push_back(std::move(*listed));
