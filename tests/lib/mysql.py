@@ -127,6 +127,15 @@ class MySqlServer:
     def value(self, sql, parameters=None, database=None):
         return self.query(sql, parameters, database)[0][0]
 
+    def end_sessions(self, database):
+        """Ends the sessions of everybody who uses the database, and their transactions with them."""
+        for (session,) in self.query("SELECT id FROM information_schema.processlist WHERE db = %s AND id <> CONNECTION_ID()", (database,)):
+            try:
+                self.query(f"KILL {session}")
+            except pymysql.err.MySQLError as error:
+                if error.args[0] != 1094:  # it has ended by itself
+                    raise
+
     def script(self, text, database=None):
         """Runs statements separated by `;` at the end of a line (or by `//` for compound ones)."""
         connection = self.connect(database)

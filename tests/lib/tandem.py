@@ -194,6 +194,8 @@ class Scene:
     def close(self):
         self.close_new_side()
         if self.old.running():
+            # A test that failed may have left a transaction open, which the DROP would wait for.
+            self.old.end_sessions(self.old_database)
             self.old.query(f"DROP DATABASE IF EXISTS `{self.old_database}`")
             self.old.query(f"DROP DATABASE IF EXISTS `{self.metadata}`")
 

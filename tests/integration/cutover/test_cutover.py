@@ -159,6 +159,8 @@ def test_long_transaction_is_in_the_way(scene):
     blocker.close()
     assert phase(scene, "customer") == "ready" and fences(scene) == []
     scene.check()
+    # What the long transaction wrote is as old as it was long: a gate until the worker has reported that it is through.
+    wait_until(lambda: scene.value("SELECT bool_and(ok) FROM tandem.cutover_check(%s::text[]) WHERE gate = 'lag'", (GROUP,)), 30, 0.1, "the lag to pass")
     call(scene, "cutover", waive=WAIVE, max_pause="5 s")
     call(scene, "rollback", max_pause="5 s")
 
