@@ -35,7 +35,7 @@ SELECT decode(string_agg(md5('secret' || i), ''), 'hex') AS secret FROM generate
 SELECT decode(string_agg(md5('other' || i), ''), 'hex') AS other FROM generate_series(1, 12) AS i \gset
 
 -- The same bytes as in the worker's unit test.
-SELECT tandem._digest((SELECT decode(string_agg(lpad(to_hex(i), 2, '0'), '' ORDER BY i), 'hex') FROM generate_series(0, 191) AS i), 'pg'::text, 'tandem'::text);
+SELECT tandem._digest(0, (SELECT decode(string_agg(lpad(to_hex(i), 2, '0'), '' ORDER BY i), 'hex') FROM generate_series(0, 191) AS i), 'pg'::text, 'tandem'::text);
 
 -- Every type. The old rows are in `was`, with an image of each; the target is filled from them as apply fills it.
 CREATE TYPE mood AS ENUM ('sad', 'ok', '');

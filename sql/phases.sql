@@ -148,6 +148,7 @@ SELECT from_phase, to_phase, note, moved_by = session_user AS by_me FROM tandem.
 SELECT tandem.set_read_strategy('users', 'new');
 SELECT tandem.set_phase('users', 'dual_write') > 0 AS moved;
 SELECT tandem.set_read_strategy('users', 'new');
+-- Merging needs to know which state is the newer one.
 SELECT tandem.set_read_strategy('users', 'merge');
 SELECT tandem.set_read_strategy(ARRAY['users', 'orgs'], 'new_fallback_old');
 SELECT tandem.set_read_strategy(ARRAY['users', 'pairs'], 'new_fallback_old', 'half of the readers are moved');

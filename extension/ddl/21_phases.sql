@@ -15,12 +15,15 @@ CREATE TABLE tandem.phase (
   note          text,
   moved_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   moved_by      name NOT NULL DEFAULT SESSION_USER,
-  direct_writes text NOT NULL DEFAULT 'allow' CHECK (direct_writes OPERATOR(pg_catalog.=) ANY (ARRAY['refuse', 'record', 'allow']))
+  direct_writes text NOT NULL DEFAULT 'allow' CHECK (direct_writes OPERATOR(pg_catalog.=) ANY (ARRAY['refuse', 'record', 'allow'])),
+  shadow_mode   text NOT NULL DEFAULT 'keep' CHECK (shadow_mode OPERATOR(pg_catalog.=) ANY (ARRAY['keep', 'discard'])),
+  CHECK (shadow_mode OPERATOR(pg_catalog.=) 'keep' OR phase OPERATOR(pg_catalog.=) ANY (ARRAY['registered', 'shadow']))
 );
 COMMENT ON TABLE tandem.phase IS 'phase of each table: a row comes and goes with the table, and is moved by tandem._move_phase only';
 COMMENT ON COLUMN tandem.phase.epoch IS 'number of the last move; grows with each, the same for tables that were moved together';
 COMMENT ON COLUMN tandem.phase.read_strategy IS 'what a routed view reads';
 COMMENT ON COLUMN tandem.phase.direct_writes IS 'what becomes of a write to the target by anybody but apply; follows from the phase and tandem.dual_policy';
+COMMENT ON COLUMN tandem.phase.shadow_mode IS 'what becomes of rows that are applied in phase shadow: kept, or rolled back';
 COMMENT ON COLUMN tandem.phase.note IS 'what the one who moved it last said of it';
 
 CREATE TABLE tandem.phase_history (

@@ -2,9 +2,9 @@
 
 -- --- the aggregate ----------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION tandem._digest_add(state internal, secret bytea, VARIADIC "values" "any") RETURNS internal
+CREATE FUNCTION tandem._digest_add(state internal, part integer, secret bytea, VARIADIC "values" "any") RETURNS internal
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_digest_add';
-COMMENT ON FUNCTION tandem._digest_add(internal, bytea, "any") IS 'part of tandem._digest';
+COMMENT ON FUNCTION tandem._digest_add(internal, integer, bytea, "any") IS 'part of tandem._digest';
 CREATE FUNCTION tandem._digest_combine(internal, internal) RETURNS internal
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_digest_combine';
 COMMENT ON FUNCTION tandem._digest_combine(internal, internal) IS 'part of tandem._digest';
@@ -18,12 +18,12 @@ CREATE FUNCTION tandem._digest_final(internal) RETURNS bigint[]
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_digest_final';
 COMMENT ON FUNCTION tandem._digest_final(internal) IS 'part of tandem._digest';
 
-CREATE AGGREGATE tandem._digest(secret bytea, VARIADIC "values" "any") (
+CREATE AGGREGATE tandem._digest(part integer, secret bytea, VARIADIC "values" "any") (
   SFUNC = tandem._digest_add, STYPE = internal, FINALFUNC = tandem._digest_final, COMBINEFUNC = tandem._digest_combine,
   SERIALFUNC = tandem._digest_serial, DESERIALFUNC = tandem._digest_deserial, PARALLEL = SAFE
 );
-COMMENT ON AGGREGATE tandem._digest(bytea, VARIADIC "any") IS
-  'number of rows, sum of the low and of the high halves of their keyed 128-bit hashes';
+COMMENT ON AGGREGATE tandem._digest(integer, bytea, VARIADIC "any") IS
+  'for part 0, 1 and so on up to the last that has rows: number of rows, sum of the low and of the high halves of their keyed 128-bit hashes';
 
 -- --- what is compared -------------------------------------------------------------------------------------------------------------
 

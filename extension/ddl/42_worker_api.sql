@@ -64,7 +64,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem._key_cascades(tandem.source_table, text) IS 'foreign keys with ON UPDATE CASCADE that change keys of captured children';
 
-CREATE FUNCTION tandem.worker_tables(source_id integer) RETURNS jsonb
+CREATE FUNCTION tandem.worker_tables(source_id integer, table_id integer DEFAULT NULL) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -82,9 +82,9 @@ AS $$
                       FROM tandem.resync AS r WHERE r.table_id = t.table_id)) ORDER BY t.table_id), '[]')
   FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) JOIN tandem.phase AS p USING (table_id)
     LEFT JOIN tandem.table_state AS a USING (table_id)
-  WHERE t.source_id = worker_tables.source_id
+  WHERE t.source_id = worker_tables.source_id AND (worker_tables.table_id IS NULL OR t.table_id = worker_tables.table_id)
 $$;
-COMMENT ON FUNCTION tandem.worker_tables(integer) IS 'configuration of all tables of a source (docs/protocol.md 5.1)';
+COMMENT ON FUNCTION tandem.worker_tables(integer, integer) IS 'configuration of all tables of a source, or of one (docs/protocol.md 5.1)';
 
 -- --- batches ----------------------------------------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ COMMENT ON FUNCTION tandem.wait_caught_up(interval) IS
   'waits until everything that was committed on the old side before the call is applied, and no row waits to be retried; false when the time is over first. Without a timeout it waits as long as it takes. Dead letters do not hold it up, nor rows of phase dual_write whose second write may still come (pg_stat_tandem_dual_writes.unverified)';
 GRANT EXECUTE ON FUNCTION tandem.wait_caught_up(interval) TO tandem_monitor;
 
-GRANT EXECUTE ON FUNCTION tandem.worker_tables(integer), tandem.submit_batch(bigint, integer, bigint, integer, bigint, integer, jsonb),
+GRANT EXECUTE ON FUNCTION tandem.worker_tables(integer, integer), tandem.submit_batch(bigint, integer, bigint, integer, bigint, integer, jsonb),
   tandem.wait_events(integer, bigint, bigint, integer), tandem.finish_batches(bigint[]),
   tandem.take_requests(integer, integer), tandem.finish_requests(bigint[]),
   tandem.report_table(integer, bigint, text, text, jsonb), tandem.forget_table(integer, bigint),

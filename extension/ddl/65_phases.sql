@@ -29,8 +29,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE
     WHEN phase IN ('new_primary', 'closing', 'contracted') THEN '{new}'
-    WHEN phase = 'dual_write' THEN '{old,new_fallback_old}'
-    WHEN phase IN ('ready', 'cutover') THEN '{old,new_fallback_old,new}'
+    WHEN phase = 'dual_write' THEN '{old,new_fallback_old,merge}'
+    WHEN phase IN ('ready', 'cutover') THEN '{old,new_fallback_old,merge,new}'
     ELSE '{old}' END::text[]
 $$;
 COMMENT ON FUNCTION tandem._strategies(text) IS 'read strategies that a phase allows; the first is the one it begins with when the present one is not among them';
@@ -68,6 +68,16 @@ BEGIN
   END IF;
   IF NEW.read_strategy <> ALL (tandem._strategies(NEW.phase)) THEN
     NEW.read_strategy := (tandem._strategies(NEW.phase))[1];
+  ELSIF NEW.read_strategy = 'merge' AND OLD.read_strategy <> 'merge' THEN
+    PERFORM tandem._refuse_unfit_merge(NEW.table_id);
+  END IF;
+  IF NEW.phase NOT IN ('registered', 'shadow') THEN
+    NEW.shadow_mode := 'keep';
+  ELSIF NEW.shadow_mode = 'discard' AND OLD.shadow_mode = 'keep' AND OLD.phase <> 'registered' THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('table "%s" keeps its rows already', tandem._table_label(NEW.table_id)),
+      DETAIL = 'Rows that are in the target would stay there as they are now, while the old side changes.',
+      HINT = 'Choose the mode before phase shadow. To begin anew: drop the table with tandem.drop_table and add it again.';
   END IF;
   NEW.direct_writes := tandem._direct_writes(NEW.table_id, NEW.phase);
   NEW.moved_at := clock_timestamp();
@@ -76,7 +86,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem._guard_phase() IS
-  'trigger: a phase moves along the arrows only, with a greater epoch, by the owner of the target; the read strategy is one that the phase allows';
+  'trigger: a phase moves along the arrows only, with a greater epoch, by the owner of the target; read strategy and shadow mode are such as the phase allows';
 
 CREATE FUNCTION tandem._record_phase() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -85,10 +95,26 @@ BEGIN
   INSERT INTO tandem.phase_history (table_id, source, table_name, from_phase, to_phase, epoch, read_strategy, note, moved_at, moved_by)
   SELECT NEW.table_id, s.name, t.name, OLD.phase, NEW.phase, NEW.epoch, NEW.read_strategy, NEW.note, NEW.moved_at, NEW.moved_by
   FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) WHERE t.table_id = NEW.table_id;
+  IF OLD.phase = 'registered' AND NEW.phase = 'shadow' THEN
+    PERFORM tandem._forget_shadow(NEW.table_id);
+  ELSIF OLD.phase = 'shadow' AND NEW.phase <> 'registered' AND OLD.shadow_mode = 'discard' AND NEW.shadow_mode = 'keep' THEN
+    PERFORM tandem._begin_resync(NEW.table_id, 'its rows were rolled back in phase "shadow" until now');
+    PERFORM tandem._forget_shadow(NEW.table_id);
+  END IF;
   RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION tandem._record_phase() IS 'trigger: every move has a line in tandem.phase_history';
+COMMENT ON FUNCTION tandem._record_phase() IS
+  'trigger: every move has a line in tandem.phase_history; a table whose rows were rolled back so far is copied when they are kept from now on';
+
+CREATE FUNCTION tandem._forget_shadow(table_id integer) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+  DELETE FROM tandem.shadow_refusal AS r WHERE r.table_id = _forget_shadow.table_id;
+  DELETE FROM tandem.shadow_apply AS a WHERE a.table_id = _forget_shadow.table_id;
+  DELETE FROM tandem.shadow_slow AS s WHERE s.table_id = _forget_shadow.table_id;
+$$;
+COMMENT ON FUNCTION tandem._forget_shadow(integer) IS 'what was noted of shadow writes to a table belongs to another time';
 
 CREATE FUNCTION tandem._enter_phase() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -109,7 +135,7 @@ ALTER TABLE tandem.phase ENABLE ALWAYS TRIGGER record;
 ALTER TABLE tandem.phase ENABLE ALWAYS TRIGGER announce;
 ALTER TABLE tandem.source_table ENABLE ALWAYS TRIGGER enter_phase;
 
-GRANT SELECT, UPDATE (phase, epoch, read_strategy, note) ON tandem.phase TO tandem_admin;
+GRANT SELECT, UPDATE (phase, epoch, read_strategy, shadow_mode, note) ON tandem.phase TO tandem_admin;
 GRANT SELECT ON tandem.phase_history TO tandem_monitor;
 GRANT USAGE ON SEQUENCE tandem.phase_epoch TO tandem_admin;
 
@@ -328,9 +354,6 @@ BEGIN
   IF strategy IS NULL OR strategy <> ALL (known) THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('read strategy "%s" is not known', strategy),
       HINT = format('Use one of %s.', array_to_string(known, ', '));
-  ELSIF strategy = 'merge' THEN
-    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'read strategy "merge" is not available in this version',
-      HINT = 'new_fallback_old finds rows that only the old side has.';
   ELSIF coalesce(cardinality(tables), 0) = 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tandem.set_read_strategy needs tables';
   END IF;
@@ -386,7 +409,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem._writes_mean(text) IS 'where an application writes in a phase';
 
-CREATE FUNCTION tandem._runs_mean(phase text, desired text, state text) RETURNS text
+CREATE FUNCTION tandem._runs_mean(phase text, desired text, state text, shadow_mode text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE
@@ -399,13 +422,15 @@ AS $$
     WHEN state IN ('registered', 'capturing') THEN 'capture is being installed'
     WHEN state = 'backfilling' THEN 'capture, copy of the rows, apply'
     ELSE 'capture, apply' END
+    || CASE WHEN phase = 'shadow' AND shadow_mode = 'discard' THEN '; all rows are rolled back' ELSE '' END
 $$;
-COMMENT ON FUNCTION tandem._runs_mean(text, text, text) IS 'what runs for a table';
+COMMENT ON FUNCTION tandem._runs_mean(text, text, text, text) IS 'what runs for a table';
 
 CREATE VIEW tandem.phases AS
   SELECT s.name AS source, t.name AS "table", t.target, p.phase, p.epoch, tandem._source_of_truth(p.phase) AS source_of_truth,
          p.read_strategy, tandem._reads_mean(p.read_strategy) AS reads, tandem._writes_mean(p.phase) AS writes,
-         tandem._runs_mean(p.phase, t.desired_state, coalesce(a.state, 'registered')) AS runs, p.direct_writes, tandem._next_phases(p.phase) AS next_phases,
+         tandem._runs_mean(p.phase, t.desired_state, coalesce(a.state, 'registered'), p.shadow_mode) AS runs, p.direct_writes,
+         CASE WHEN p.phase IN ('registered', 'shadow') THEN p.shadow_mode END AS shadow_mode, tandem._next_phases(p.phase) AS next_phases,
          p.moved_at AS since, p.moved_by, p.note
   FROM tandem.phase AS p JOIN tandem.source_table AS t USING (table_id) JOIN tandem.source AS s USING (source_id)
     LEFT JOIN tandem.table_state AS a USING (table_id);
@@ -421,6 +446,7 @@ COMMENT ON COLUMN tandem.phases.reads IS 'the read strategy in words';
 COMMENT ON COLUMN tandem.phases.writes IS 'where an application writes';
 COMMENT ON COLUMN tandem.phases.runs IS 'what runs for the table now';
 COMMENT ON COLUMN tandem.phases.direct_writes IS 'what becomes of a write to the target by anybody but apply: refuse, record (and verify) or allow';
+COMMENT ON COLUMN tandem.phases.shadow_mode IS 'what becomes of the rows in phase shadow: keep or discard (tandem.set_shadow_mode); NULL in later phases';
 COMMENT ON COLUMN tandem.phases.next_phases IS 'phases that may follow';
 COMMENT ON COLUMN tandem.phases.since IS 'when phase or read strategy was changed last';
 COMMENT ON COLUMN tandem.phases.moved_by IS 'who changed it';

@@ -3,6 +3,8 @@
 --   SELECT … FROM target           WHERE tandem._reads(17, 'new')
 --   UNION ALL
 --   SELECT … FROM foreign table    WHERE tandem._reads(17, 'old') AND (NOT tandem._reads(17, 'new_fallback_old') OR the target has no such key)
+--   UNION ALL                      -- where a version column is declared
+--   SELECT … FROM (target FULL JOIN foreign table) WHERE tandem._reads(17, 'merge')
 --
 -- _reads is folded by the planner, so the branch that is not read is not in the plan, and a change of strategy makes plans invalid.
 
@@ -10,12 +12,14 @@ CREATE TABLE tandem.routed_view (
   view            regclass PRIMARY KEY,
   table_id        integer NOT NULL REFERENCES tandem.source_table ON DELETE CASCADE,
   foreign_table   regclass NOT NULL,
-  created_foreign boolean NOT NULL
+  created_foreign boolean NOT NULL,
+  merges_by       text
 );
 COMMENT ON TABLE tandem.routed_view IS 'views made by tandem.create_routed_view; a row may outlive its view';
 COMMENT ON COLUMN tandem.routed_view.created_foreign IS 'the foreign table was created with the view and goes with it';
+COMMENT ON COLUMN tandem.routed_view.merges_by IS 'version column by which the view merges both sides; NULL: it cannot';
 SELECT pg_catalog.pg_extension_config_dump('tandem.routed_view', '');
-GRANT SELECT, INSERT, DELETE ON tandem.routed_view TO tandem_admin;
+GRANT SELECT, INSERT, UPDATE (merges_by), DELETE ON tandem.routed_view TO tandem_admin;
 
 CREATE FUNCTION tandem._reads(table_id integer, part text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'tandem_reads';
@@ -184,6 +188,50 @@ END
 $$;
 COMMENT ON FUNCTION tandem._old_select(integer, regclass) IS 'query that reads the old side''s rows as the target would have them; ends in a WHERE that more may be added to';
 
+-- A row that only the target has was deleted on the old side, the source of truth, or is an insert of the application that the old side does
+-- not have yet: the latter is recorded, and not verified yet.
+CREATE FUNCTION tandem._is_inserted_here(wanted integer, key jsonb) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT EXISTS (SELECT FROM tandem.direct_write AS d WHERE d.table_id = wanted AND d.key = tandem.encode_key(wanted, _is_inserted_here.key)
+                   AND d.side = 'new' AND d.operation = 'INSERT' AND NOT d.review)
+$$;
+COMMENT ON FUNCTION tandem._is_inserted_here(integer, jsonb) IS
+  'whether the application inserted this key into the target and that has not been verified yet; for routed views, hence for everybody who reads one';
+
+-- The target's column that has the declared version column, as it is. NULL: there is none.
+CREATE FUNCTION tandem._version_column(wanted integer) RETURNS name
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT min(m.name::text)::name FROM tandem.dual_policy AS d JOIN tandem.target_column AS m ON m.table_id = d.table_id AND m.source_column = d.version_column
+  WHERE d.table_id = wanted
+$$;
+COMMENT ON FUNCTION tandem._version_column(integer) IS 'column of the target that tells which row is the later one, see tandem.set_dual_write_policy';
+
+-- Both sides read once, by one join: two reads of the old side one after the other could miss a row. The newer state of a key wins, and
+-- the old side's where neither is newer. ORDER BY a constant costs nothing; without it the planner would pull the join up, and plan a
+-- scan of the old side also where it is not read. A key that is looked for is looked for on both sides.
+CREATE FUNCTION tandem._merge_query(wanted integer, foreign_table regclass, own_rows text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH columns AS (
+    SELECT c.*, first_value(c.name) OVER (ORDER BY c.key_position NULLS LAST) AS first_key FROM tandem._routed_columns(wanted) AS c)
+  SELECT format('SELECT %s FROM (SELECT %s FROM (SELECT * FROM %s AS n WHERE true%s) AS n FULL JOIN (%s) AS g ON %s'
+                ' WHERE g.%I IS NOT NULL OR tandem._is_inserted_here(%s, jsonb_build_object(%s)) ORDER BY (1 + 0)) AS m WHERE tandem._reads(%s, ''merge'')',
+                string_agg(format('m.%I', c.name), ', ' ORDER BY c.attnum),
+                string_agg(CASE WHEN c.key_position IS NOT NULL THEN format('COALESCE(n.%1$I, g.%1$I) AS %1$I', c.name)
+                                WHEN m.name IS NULL AND NOT c.generated THEN format('n.%I', c.name) -- only the target has it
+                                ELSE format('CASE WHEN g.%1$I IS NULL OR n.%2$I > g.%2$I THEN n.%3$I ELSE g.%3$I END AS %3$I', c.first_key,
+                                            tandem._version_column(wanted), c.name) END, ', ' ORDER BY c.attnum),
+                min(t.target::text), coalesce(' AND ' || own_rows, ''), tandem._old_select(wanted, foreign_table),
+                string_agg(format('n.%1$I = g.%1$I', c.name), ' AND ' ORDER BY c.key_position) FILTER (WHERE c.key_position IS NOT NULL),
+                min(c.first_key), wanted,
+                string_agg(format('%L, n.%I', m.source_column, c.name), ', ' ORDER BY c.key_position) FILTER (WHERE c.key_position IS NOT NULL AND m.source_column IS NOT NULL),
+                wanted)
+  FROM columns AS c JOIN tandem.source_table AS t ON t.table_id = wanted LEFT JOIN tandem.target_column AS m ON m.table_id = wanted AND m.name = c.name
+$$;
+COMMENT ON FUNCTION tandem._merge_query(integer, regclass, text) IS 'part of a routed view''s query that merges both sides by the declared version column';
+
 CREATE FUNCTION tandem._routed_query(wanted integer, foreign_table regclass) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -202,8 +250,9 @@ BEGIN
   -- All conditions at one level, so that they fold to a single "false". And a look-up by subquery, not an anti-join: the planner must see that
   -- the old side is not read without planning a scan of it.
   RETURN format('SELECT %s FROM %s AS n WHERE tandem._reads(%s, ''new'')%s UNION ALL %s AND tandem._reads(%s, ''old'')'
-                ' AND (NOT tandem._reads(%s, ''new_fallback_old'') OR (SELECT true FROM %s AS k WHERE %s) IS NULL)',
-                new_columns, t.target, wanted, ' AND ' || own_rows, tandem._old_select(wanted, foreign_table), wanted, wanted, t.target, same_key);
+                ' AND (NOT tandem._reads(%s, ''new_fallback_old'') OR (SELECT true FROM %s AS k WHERE %s) IS NULL)%s',
+                new_columns, t.target, wanted, ' AND ' || own_rows, tandem._old_select(wanted, foreign_table), wanted, wanted, t.target, same_key,
+                CASE WHEN tandem._version_column(wanted) IS NOT NULL THEN ' UNION ALL ' || tandem._merge_query(wanted, foreign_table, own_rows) END);
 END
 $$;
 COMMENT ON FUNCTION tandem._routed_query(integer, regclass) IS 'query of a routed view';
@@ -265,7 +314,8 @@ BEGIN
   made := format('%I.%I', schema, view_name)::regclass;
   EXECUTE format('COMMENT ON VIEW %s IS %L', made, format('routed view of %s: reads by the table''s read strategy, see tandem.phases', tandem._table_label(wanted)));
   DELETE FROM tandem.routed_view AS v WHERE v.view = made OR NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = v.view);
-  INSERT INTO tandem.routed_view (view, table_id, foreign_table, created_foreign) VALUES (made, wanted, foreign_table, created);
+  INSERT INTO tandem.routed_view (view, table_id, foreign_table, created_foreign, merges_by)
+  VALUES (made, wanted, foreign_table, created, tandem._version_column(wanted));
   PERFORM tandem._make_writable(made, wanted);
   SELECT string_agg(format('"%s"', a.attname), ', ' ORDER BY a.attnum) INTO only_new
   FROM tandem.source_table AS t JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -279,6 +329,45 @@ END
 $$;
 COMMENT ON FUNCTION tandem.create_routed_view(text, text, regclass, name) IS
   'view with the columns of the target over both sides, which reads by the table''s read strategy and writes to the source of truth; the foreign table over the old table is created as view_old unless it is given';
+
+CREATE FUNCTION tandem._remake_routed_views(wanted integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  known tandem.routed_view;
+BEGIN
+  FOR known IN SELECT v.* FROM tandem.routed_view AS v JOIN pg_class AS c ON c.oid = v.view
+               WHERE v.table_id = wanted AND v.merges_by IS DISTINCT FROM tandem._version_column(wanted) ORDER BY v.view LOOP
+    EXECUTE format('CREATE OR REPLACE VIEW %s AS %s', known.view, tandem._routed_query(wanted, known.foreign_table));
+    UPDATE tandem.routed_view AS v SET merges_by = tandem._version_column(wanted) WHERE v.view = known.view;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._remake_routed_views(integer) IS 'routed views of a table merge by its version column as it is declared now';
+
+-- A view that has no part for it would show no rows.
+CREATE FUNCTION tandem._refuse_unfit_merge(wanted integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  label text := tandem._table_label(wanted);
+  unfit text;
+BEGIN
+  IF tandem._version_column(wanted) IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('table "%s" has no version column to be merged by', label),
+      DETAIL = 'Which of two states of a row is the newer one is told by a column that grows with every write and that the target has as it is.',
+      HINT = format('SELECT tandem.set_dual_write_policy(%L, version_column => …);', label);
+  END IF;
+  SELECT string_agg(v.view::text, ', ' ORDER BY v.view::text) INTO unfit FROM tandem.routed_view AS v JOIN pg_class AS c ON c.oid = v.view
+  WHERE v.table_id = wanted AND v.merges_by IS DISTINCT FROM tandem._version_column(wanted);
+  IF unfit IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('routed views of table "%s" cannot merge: %s', label, unfit),
+      DETAIL = 'They were made when another version column was declared, or none.',
+      HINT = 'Drop them with tandem.drop_routed_view and create them again.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_unfit_merge(integer) IS 'error unless routed views of the table can be read with strategy merge';
 
 CREATE FUNCTION tandem.drop_routed_view(view regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -142,6 +142,7 @@ BEGIN
       settle = coalesce(_declare_dual.settle, d.settle), version_column = coalesce(_declare_dual.version_column, d.version_column), grace = coalesce(_declare_dual.grace, d.grace)
   WHERE d.table_id = wanted;
   UPDATE tandem.phase AS p SET note = p.note WHERE p.table_id = wanted; -- computes direct_writes anew
+  PERFORM tandem._remake_routed_views(wanted);
   PERFORM tandem._fit_guards(wanted);
 END
 $$;
@@ -187,7 +188,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem.set_dual_write_policy(text, text, interval, text) IS
-  'what becomes of a difference that the verification of a double write finds, and how long after a write the other side is looked at. settle: old_wins (the old side''s row is applied), new_wins (the target''s row is written to the old side), latest (whose version_column, an old column, is greater), review (both stay as they are)';
+  'what becomes of a difference that the verification of a double write finds, and how long after a write the other side is looked at. settle: old_wins (the old side''s row is applied), new_wins (the target''s row is written to the old side), latest (whose version_column, an old column, is greater), review (both stay as they are). Routed views merge by the version column';
 
 -- --- verification, called by apply ------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,20 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem._shadow_differences(integer, jsonb, jsonb) IS 'columns in which two rows differ; NULL for equal rows, all when one is absent';
 
+CREATE FUNCTION tandem._refuse_discarded(wanted integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM tandem.phase AS p WHERE p.table_id = wanted AND p.shadow_mode = 'discard') THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('the rows of "%s" are rolled back', tandem._table_label(wanted)),
+      DETAIL = 'Its shadow mode is "discard", so the target has nothing to be read.',
+      HINT = format('SELECT tandem.set_shadow_mode(%L, ''keep'');', tandem._table_label(wanted));
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_discarded(integer) IS 'error when nothing of a table is kept on the new side';
+
 CREATE FUNCTION tandem.shadow_read("table" text, key jsonb, wait interval DEFAULT '5 s', OUT verdict text, OUT columns text[], OUT old_row jsonb, OUT new_row jsonb,
   OUT detail text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -80,6 +94,7 @@ BEGIN
       DETAIL = 'Shadow reads try the new side before that; now the old side follows.',
       HINT = format('To compare the two: SELECT * FROM tandem.reconcile(%L);', tandem._table_label(wanted));
   END IF;
+  PERFORM tandem._refuse_discarded(wanted);
   new_row := tandem._shadow_row(wanted, key, new_query);
   old_row := tandem._shadow_row(wanted, key, old_query);
   columns := CASE WHEN old_row IS NOT NULL OR new_row IS NOT NULL THEN tandem._shadow_differences(wanted, old_row, new_row) END;
@@ -141,6 +156,7 @@ BEGIN
   IF reads IS NULL OR reads < 1 OR reads > 10000 THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the number of reads must be between 1 and 10000';
   END IF;
+  PERFORM tandem._refuse_discarded(wanted);
   -- Pages of the target at random, about ten times the rows that are needed.
   SELECT least(100, greatest(0.0001, 1000.0 * reads / greatest(c.reltuples, 1))) INTO share
   FROM tandem.source_table AS t JOIN pg_class AS c ON c.oid = t.target WHERE t.table_id = wanted;
@@ -176,22 +192,3 @@ COMMENT ON COLUMN tandem.pg_stat_tandem_shadow_reads.real IS 'different, and not
 COMMENT ON COLUMN tandem.pg_stat_tandem_shadow_reads.last_read IS 'when a row was read last';
 COMMENT ON COLUMN tandem.pg_stat_tandem_shadow_reads.last_real IS 'when a real difference was found last';
 GRANT SELECT ON tandem.pg_stat_tandem_shadow_reads TO tandem_monitor;
-
--- --- shadow writes ----------------------------------------------------------------------------------------------------------------
-
-CREATE FUNCTION tandem.shadow_report("table" text) RETURNS TABLE (sqlstate text, constraint_name text, column_name text, state text, rows bigint, first_at timestamptz,
-  last_at timestamptz, sample_key jsonb, sample_message text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-AS $$
-  WITH wanted AS (SELECT tandem._table_id(shadow_report."table") AS id),
-  failed AS (
-    SELECT d.sqlstate, d.message, d.key, d.table_id, 'given up' AS state, d.first_failed, d.dead_since AS last_failed
-    FROM tandem.dead_letter AS d JOIN wanted AS w ON w.id = d.table_id
-    UNION ALL
-    SELECT r.sqlstate, r.message, r.key, r.table_id, 'tried again', r.first_failed, r.next_attempt FROM tandem.retry AS r JOIN wanted AS w ON w.id = r.table_id)
-  SELECT f.sqlstate, substring(f.message FROM 'constraint "([^"]+)"'), substring(f.message FROM 'column "([^"]+)"'), f.state, count(*), min(f.first_failed),
-         max(f.last_failed), tandem.decode_key(min(f.table_id), (array_agg(f.key ORDER BY f.first_failed))[1]), (array_agg(f.message ORDER BY f.first_failed))[1]
-  FROM failed AS f GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3
-$$;
-COMMENT ON FUNCTION tandem.shadow_report(text) IS
-  'what the new schema refuses of the real traffic: rows that cannot be applied now, by SQLSTATE, constraint and column, with a sample';

@@ -24,6 +24,8 @@ $do$;
 GRANT EXECUTE ON FUNCTION tandem.enqueue(text, jsonb) TO tandem_admin;
 -- Folded while a routed view is planned, with the rights of whoever reads the view: it tells which side is read, nothing else.
 GRANT EXECUTE ON FUNCTION tandem._reads(integer, text) TO PUBLIC;
+-- Likewise; it tells whether a key of a table was inserted a moment ago.
+GRANT EXECUTE ON FUNCTION tandem._is_inserted_here(integer, jsonb) TO PUBLIC;
 -- In C; the functions above call them.
 GRANT EXECUTE ON FUNCTION tandem._ask(jsonb, interval), tandem._config_changed(), tandem._requests_changed(), tandem._wake_apply(),
   tandem.encode_key(integer, jsonb), tandem.decode_key(integer, bytea), tandem.key_text(integer, bytea) TO tandem_admin;

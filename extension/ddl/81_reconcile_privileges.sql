@@ -2,7 +2,7 @@
 
 -- Digests are computed with the rights of a target's owner. It only adds up what it is given, and without USAGE of the
 -- schema nobody can name it.
-GRANT EXECUTE ON FUNCTION tandem._digest(bytea, "any") TO PUBLIC;
+GRANT EXECUTE ON FUNCTION tandem._digest(integer, bytea, "any") TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION tandem.reconcilable(integer),
   tandem.reconcile_start(text, jsonb, jsonb, double precision, integer), tandem.reconcile_start(text[], jsonb, jsonb, double precision, integer),

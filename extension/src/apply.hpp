@@ -8,6 +8,7 @@
 //   apply_dual     images compared with writes of the application that wait to be verified
 //   apply_losses   values that PostgreSQL cannot hold: originals and counters
 //   apply_cascade  children that the old side changes behind the triggers' back; cascade_lookup: how they are found
+//   apply_shadow   tables in phase shadow: timed, and tried only
 //   apply_direct   rows of a backfill chunk, in a copier's session
 //   apply_set      merging the rows of one table, and narrowing to those that fail
 //   table_plan     the statements for that; catalog: what is known of a table
@@ -60,6 +61,9 @@ struct TableRows {
     int table_id;
     SourceTable *table; // nullptr: not in the catalog, being dropped, or the new side is the source of truth: the rows are discarded
     bool writable;      // running, and not blocked
+    bool shadow;        // phase shadow
+    bool discards;      // phase shadow, and what is applied is to be rolled back
+    bool copied;        // rows of a backfill chunk, in a copier's session
     Row **rows;
     int count;
     const SqlError *table_error; // the table cannot be written at all: becomes blocked
@@ -73,6 +77,11 @@ ErrorKind classify(const SqlError &error);
 
 // apply_set: decides the fate of every pending row of the table.
 void apply_rows(TableRows *set);
+
+// apply_shadow: the same in phase shadow. With `discards` rows that fail are noted, and applied as far as anybody else is concerned.
+void apply_shadow(TableRows *set);
+// Read from the catalog and locked until the commit, as group_rows does.
+bool discards_rows(int table_id);
 
 // apply_cascade: before anything is changed; fills tandem.request. Rows whose children cannot be looked up get a fate.
 void expand_cascades(TableRows *set);

@@ -194,6 +194,7 @@ void merge_rows(int table_id, Reading left, bool plain_too) {
         row->position = i++;
     }
     TableRows *tables = group_rows(rows, count, &table_count);
+    tables[0].copied = true;
     settle_tables(tables, table_count, true);
     // Nobody's rows but the copier's: they are read again when the table is resumed.
     if (tables[0].table_error != nullptr)
@@ -225,7 +226,7 @@ std::int64_t write_rows(int table_id, const char *rows, int length, bool fresh) 
         ereport(ERROR, (errcode(table->refusal_code), errmsg("%s", table->refusal),
                         table->refusal_hint != nullptr ? errhint("%s", table->refusal_hint) : 0));
     DirectShape shape;
-    if (fresh && direct_shape(table, &shape)) {
+    if (fresh && !discards_rows(table_id) && direct_shape(table, &shape)) {
         Copying work = {table, &shape, rows, length, 0};
         SqlError error;
         if (run_in_subtransaction(copy_rows, &work, &error)) {

@@ -19,7 +19,8 @@ constexpr int logged_letters = 20; // per table and transaction, then a sum
 
 // A key share lock keeps the table in the catalog until we commit: our rows in retry must not outlive it. The share lock on the phase
 // makes a change of the source of truth wait for us, or us see it (model D: Forward).
-Statement read_state = {"SELECT t.desired_state, coalesce(s.state, 'registered'), p.phase IN ('new_primary', 'closing', 'contracted') "
+Statement read_state = {"SELECT t.desired_state, coalesce(s.state, 'registered'), p.phase IN ('new_primary', 'closing', 'contracted'), "
+                        "p.phase = 'shadow', p.shadow_mode = 'discard' "
                         "FROM tandem.source_table t JOIN tandem.phase p USING (table_id) "
                         "LEFT JOIN tandem.table_state s USING (table_id) WHERE t.table_id = $1 FOR KEY SHARE OF t FOR SHARE OF p",
                         1,
@@ -53,6 +54,8 @@ void read_table_state(TableRows *set) {
         // Nothing of the old side counts any more once the new side is the source of truth.
         known = strcmp(desired, "dropped") != 0 && !result_bool(0, 3);
         set->writable = strcmp(desired, "running") == 0 && strcmp(state, "blocked") != 0;
+        set->shadow = result_bool(0, 4);
+        set->discards = set->shadow && result_bool(0, 5);
     }
     finish_spi();
     if (known)
@@ -187,6 +190,13 @@ TableRows *group_rows(Row *rows, int count, int *table_count) {
     return sets;
 }
 
+bool discards_rows(int table_id) {
+    TableRows probe = {};
+    probe.table_id = table_id;
+    read_table_state(&probe);
+    return probe.discards;
+}
+
 void settle_tables(TableRows *tables, int count, std::int64_t batch_id) {
     const bool from_queue = batch_id != 0;
     for (int i = 0; i < count; i++)
@@ -213,9 +223,12 @@ void settle_tables(TableRows *tables, int count, std::int64_t batch_id) {
             put_aside(set, make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "table is paused or blocked", nullptr));
         else if (set->table_error != nullptr)
             put_aside(set, set->table_error);
+        else if (set->shadow)
+            apply_shadow(set);
         else
             apply_rows(set);
-        record_losses(set);
+        if (!set->discards)
+            record_losses(set);
         if (was_writable && set->table_error != nullptr)
             write_blocked(set);
         record_failures(set);

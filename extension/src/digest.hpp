@@ -61,15 +61,10 @@ struct RangeSums {
     RowHash sum;
 };
 
-struct PartSums {
-    std::int32_t part;
-    RangeSums sums;
-};
-
 RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range);
-// The same by parts that begin at `starts` (text form of the key, which is one column). Parts without rows are left out.
+// The same by parts that begin at `starts` (text form of the key, which is one column): an element for each up to the last that has rows.
 bool can_sum_parts(const ComparedTable *compared);
-PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count);
+RangeSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count);
 KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange range, int *count);
 // The same for many ranges (low, high] of a key of one column, by one plan; text arrays of equal length, NULL: infinite.
 KeyedRow *read_parts(ComparedTable *compared, const bytea *secret, ArrayType *lows, ArrayType *highs, int *count);

@@ -104,12 +104,13 @@ extern "C" Datum tandem_digest_parts(PG_FUNCTION_ARGS) {
     ComparedTable *compared = open_compared(PG_GETARG_INT32(0));
     require_parts(compared);
     int count;
-    const PartSums *parts = sum_parts(compared, PG_GETARG_BYTEA_PP(1), range_arguments(fcinfo, 2), PG_GETARG_ARRAYTYPE_P(4), &count);
+    const RangeSums *parts = sum_parts(compared, PG_GETARG_BYTEA_PP(1), range_arguments(fcinfo, 2), PG_GETARG_ARRAYTYPE_P(4), &count);
     AtEOXact_GUC(false, level);
     for (int i = 0; i < count; i++) {
-        Datum values[] = {Int32GetDatum(parts[i].part), Int64GetDatum(parts[i].sums.rows),
-                          Int64GetDatum(static_cast<std::int64_t>(parts[i].sums.sum.low)),
-                          Int64GetDatum(static_cast<std::int64_t>(parts[i].sums.sum.high))};
+        if (parts[i].rows == 0)
+            continue;
+        Datum values[] = {Int32GetDatum(i), Int64GetDatum(parts[i].rows), Int64GetDatum(static_cast<std::int64_t>(parts[i].sum.low)),
+                          Int64GetDatum(static_cast<std::int64_t>(parts[i].sum.high))};
         bool nulls[] = {false, false, false, false};
         tuplestore_putvalues(result.rows, result.desc, values, nulls);
     }

@@ -36,7 +36,7 @@ bool can_sum_parts(const ComparedTable *compared) {
            table->target_key[0]->base_type == table->key_columns[0]->type && OidIsValid(get_array_type(table->key_columns[0]->type));
 }
 
-PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count) {
+RangeSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range, ArrayType *starts, int *count) {
     const TargetColumn *column = compared->table->target_key[0];
     Datum *texts;
     bool *nulls;
@@ -50,32 +50,14 @@ PartSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange range
     Query query;
     begin_query(&query);
     (void)secret_of(secret);
-    appendStringInfo(&query.sql, "SELECT pg_catalog.width_bucket(t.%s, $%d), tandem._digest($%d", quote_identifier(column->name),
+    appendStringInfo(&query.sql, "SELECT tandem._digest(pg_catalog.width_bucket(t.%s, $%d), $%d", quote_identifier(column->name),
                      add_parameter(&query, get_array_type(column->base_type), PointerGetDatum(array)),
                      add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
     append_arguments(&query.sql, compared);
     appendStringInfoChar(&query.sql, ')');
     append_from(&query.sql, compared->table);
     append_range(&query, compared->table, range);
-    appendStringInfoString(&query.sql, " GROUP BY 1");
-    MemoryContext caller = CurrentMemoryContext;
-    connect_spi();
-    run_as_owner(compared->table, query.sql.data, query.count, query.types, query.values, nullptr);
-    *count = static_cast<int>(SPI_processed);
-    auto parts = static_cast<PartSums *>(MemoryContextAlloc(caller, sizeof(PartSums) * static_cast<Size>(Max(*count, 1))));
-    for (int i = 0; i < *count; i++) {
-        bool is_null;
-        Datum *elements;
-        int sums;
-        deconstruct_array(DatumGetArrayTypeP(result_value(static_cast<std::uint64_t>(i), 2, &is_null)), INT8OID, sizeof(std::int64_t),
-                          FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &elements, nullptr, &sums);
-        parts[i].part = DatumGetInt32(result_value(static_cast<std::uint64_t>(i), 1, &is_null));
-        parts[i].sums.rows = DatumGetInt64(elements[0]);
-        parts[i].sums.sum = {static_cast<std::uint64_t>(DatumGetInt64(elements[1])),
-                             static_cast<std::uint64_t>(DatumGetInt64(elements[2]))};
-    }
-    finish_spi();
-    return parts;
+    return collect_sums(compared, &query, count);
 }
 
 KeyedRow *read_parts(ComparedTable *compared, const bytea *secret, ArrayType *lows, ArrayType *highs, int *count) {

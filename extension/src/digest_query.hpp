@@ -22,6 +22,9 @@ void append_from(StringInfo out, const SourceTable *table);           // " FROM 
 void append_part_bounds(StringInfo out, const SourceTable *table);    // of a key of one column, with the columns low and high of i
 void append_range(Query *query, const SourceTable *table, KeyRange range);
 
+// The sums that a query gives, whose only column is tandem._digest.
+RangeSums *collect_sums(ComparedTable *compared, Query *query, int *count);
+
 // Rows that a query gives: key columns, then the compared ones (without a secret: the key as an array of text), then with `numbered` the number of the
 // range, which becomes `part`.
 KeyedRow *collect_rows(ComparedTable *compared, Query *query, const bytea *secret, int *count, bool numbered = false);

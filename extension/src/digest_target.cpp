@@ -325,6 +325,25 @@ void run_contained(const Contained &contained, int first, int count) {
                     error.detail[0] != '\0' ? errdetail_internal("%s", error.detail) : 0));
 }
 
+RangeSums *collect_sums(ComparedTable *compared, Query *query, int *count) {
+    MemoryContext caller = CurrentMemoryContext;
+    connect_spi();
+    run_as_owner(compared->table, query->sql.data, query->count, query->types, query->values, nullptr);
+    bool is_null;
+    Datum *elements;
+    int elements_count;
+    deconstruct_array(DatumGetArrayTypeP(result_value(0, 1, &is_null)), INT8OID, sizeof(std::int64_t), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+                      &elements, nullptr, &elements_count);
+    *count = elements_count / 3;
+    auto sums = static_cast<RangeSums *>(MemoryContextAlloc(caller, sizeof(RangeSums) * static_cast<Size>(Max(*count, 1))));
+    for (int i = 0; i < *count; i++)
+        sums[i] = {DatumGetInt64(elements[3 * i]),
+                   {static_cast<std::uint64_t>(DatumGetInt64(elements[3 * i + 1])),
+                    static_cast<std::uint64_t>(DatumGetInt64(elements[3 * i + 2]))}};
+    finish_spi();
+    return sums;
+}
+
 RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range) {
     RangeSums sums = {0, {0, 0}};
     if (compared->has_originals) { // found by key
@@ -342,23 +361,14 @@ RangeSums sum_range(ComparedTable *compared, const bytea *secret, KeyRange range
     Query query;
     begin_query(&query);
     (void)secret_of(secret);
-    appendStringInfo(&query.sql, "SELECT tandem._digest($%d", add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
+    appendStringInfo(&query.sql, "SELECT tandem._digest(0, $%d", add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
     append_arguments(&query.sql, compared);
     appendStringInfoChar(&query.sql, ')');
     append_from(&query.sql, compared->table);
     append_range(&query, compared->table, range);
-    connect_spi();
-    run_as_owner(compared->table, query.sql.data, query.count, query.types, query.values, nullptr);
-    bool is_null;
-    Datum *elements;
     int count;
-    deconstruct_array(DatumGetArrayTypeP(result_value(0, 1, &is_null)), INT8OID, sizeof(std::int64_t), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-                      &elements, nullptr, &count);
-    sums.rows = DatumGetInt64(elements[0]);
-    sums.sum.low = static_cast<std::uint64_t>(DatumGetInt64(elements[1]));
-    sums.sum.high = static_cast<std::uint64_t>(DatumGetInt64(elements[2]));
-    finish_spi();
-    return sums;
+    const RangeSums *parts = collect_sums(compared, &query, &count);
+    return count == 0 ? sums : parts[0];
 }
 
 KeyedRow *read_range(ComparedTable *compared, const bytea *secret, KeyRange range, int *count) {

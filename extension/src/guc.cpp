@@ -24,6 +24,7 @@ int apply_lock_timeout = 1000;
 int retry_backoff_min = 100;
 int retry_backoff_max = 300 * 1000;
 int max_attempts = 8;
+int shadow_slow_apply = 20;
 int journal_retention = 3600;
 int question_timeout = 30000;
 double alarm_threshold = 0.0001;
@@ -83,6 +84,8 @@ void define_settings() {
                24 * 3600 * 1000, GUC_UNIT_MS);
     define_int("tandem.max_attempts", "Attempts at a row that violates a unique constraint before it becomes a dead letter.",
                "Another row may resolve such a conflict. Lock timeouts and deadlocks are retried for ever.", &max_attempts, 1, 1000, 0);
+    define_int("tandem.shadow_slow_apply", "Time for one row from which on an apply in phase shadow is noted as slow.",
+               "See the view tandem.shadow_slow_applies.", &shadow_slow_apply, 0, 3600 * 1000, GUC_UNIT_MS);
     define_int("tandem.journal_retention", "How long acknowledgements are kept after the worker is done with them.", nullptr,
                &journal_retention, 60, 30 * 24 * 3600, GUC_UNIT_S);
     define_int("tandem.backfill_copiers", "Chunks of one source that are copied at once.",

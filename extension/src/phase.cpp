@@ -124,13 +124,9 @@ Datum tandem_reads(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("the table behind this routed view is not known to pg_tandem any more"),
                         errdetail("It was removed with tandem.drop_table."), errhint("Read the target itself, and drop the view.")));
-    const bool old_only = strcmp(phase.read_strategy, "old") == 0;
-    const bool new_only = strcmp(phase.read_strategy, "new") == 0;
-    if (strcmp(part, "new") == 0)
-        PG_RETURN_BOOL(!old_only);
-    if (strcmp(part, "old") == 0)
-        PG_RETURN_BOOL(!new_only);
-    PG_RETURN_BOOL(strcmp(part, phase.read_strategy) == 0);
+    const bool falls_back = strcmp(phase.read_strategy, "new_fallback_old") == 0;
+    const bool is_side = strcmp(part, "new") == 0 || strcmp(part, "old") == 0;
+    PG_RETURN_BOOL(strcmp(part, phase.read_strategy) == 0 || (is_side && falls_back));
 }
 
 // At the commit of the current transaction (and now for itself): plans that read the relation are made again.

@@ -47,4 +47,16 @@ bool run_in_subtransaction(Work work, void *argument, SqlError *error) {
     return done;
 }
 
+void run_and_undo(Work work, void *argument) {
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+
+    BeginInternalSubTransaction(nullptr);
+    MemoryContextSwitchTo(context);
+    work(argument);
+    RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+}
+
 } // namespace tandem

@@ -24,6 +24,9 @@ using Work = void (*)(void *argument);
 // current context stays in either case (until that context is reset).
 bool run_in_subtransaction(Work work, void *argument, SqlError *error);
 
+// Does the work and undoes it. Memory stays as above; an error of the work goes on to the caller's caller.
+void run_and_undo(Work work, void *argument);
+
 // Copies the error being handled (inside PG_CATCH, in a context that survives) and clears the error state.
 void take_error(MemoryContext context, SqlError *error);
 

@@ -154,8 +154,9 @@ void WorkerApi::release_lease(int source_id, const std::string &holder, std::int
     session_.query("SELECT tandem.release_lease($1, $2, $3)", {std::to_string(source_id), holder, std::to_string(epoch)});
 }
 
-std::vector<core::TableConfig> WorkerApi::tables(int source_id) {
-    const Result result = session_.query("SELECT tandem.worker_tables($1)", {std::to_string(source_id)});
+std::vector<core::TableConfig> WorkerApi::tables(int source_id, std::optional<int> table_id) {
+    const Result result = session_.query("SELECT tandem.worker_tables($1, $2)",
+                                         {std::to_string(source_id), table_id ? Parameter(std::to_string(*table_id)) : Parameter()});
     if (result.rows() == 0 || result.is_null(0, 0))
         return {};
     return core::parse_table_configs(result.text(0, 0));

@@ -88,7 +88,7 @@ class WorkerApi {
     bool renew_lease(int source_id, const std::string &holder, std::int64_t epoch);
     void release_lease(int source_id, const std::string &holder, std::int64_t epoch);
 
-    std::vector<core::TableConfig> tables(int source_id);
+    std::vector<core::TableConfig> tables(int source_id, std::optional<int> table_id = std::nullopt); // of all tables, or of one
     // In the transaction that COPY began; commits it.
     void submit_batch(std::int64_t batch_id, int source_id, std::int64_t epoch, std::int64_t rows, std::int64_t bytes,
                       std::int64_t fetch_us, const std::optional<std::string> &backfill);

@@ -23,7 +23,7 @@ class CompareSessions {
 
     Sides sides() {
         return {fresh, runs, old, [this](int table_id) {
-                    for (const core::TableConfig &table : api.tables(source_id))
+                    for (const core::TableConfig &table : api.tables(source_id, table_id))
                         if (table.table_id == table_id)
                             return table.shape;
                     return std::string();
