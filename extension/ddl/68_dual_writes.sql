@@ -314,6 +314,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION tandem._verify_later(integer, bytea[]) IS 'writes whose verifying image could not be applied are verified by another one';
 
+CREATE FUNCTION tandem._put_off(wanted integer, keys bytea[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tandem._expect_key(wanted, k, 'SETTLE', interval '0.2 s') FROM unnest(keys) AS k $$;
+COMMENT ON FUNCTION tandem._put_off(integer, bytea[]) IS
+  'images that were to be applied, of rows that the application is writing at this moment: a newer image is fetched soon, and not counted as a failed write';
+
 -- --- what people see and decide ---------------------------------------------------------------------------------------------------
 
 CREATE VIEW tandem.pg_stat_tandem_dual_writes AS

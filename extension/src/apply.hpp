@@ -103,6 +103,8 @@ void report_settled(const TableRows *tables, int count);                 // afte
 // apply_dual: before apply_rows; rows of the queue only
 void verify_dual_writes(TableRows *set, std::int64_t batch_id);
 void verify_writes_later(TableRows *set); // the rows cannot be applied now
+// Rows of tandem.retry: the application has written them since, so a newer image is on its way.
+void hold_unverified(TableRows *set);
 
 // apply_losses: after apply_rows; originals kept and losses counted in the transaction that changed the rows.
 void record_losses(TableRows *set);

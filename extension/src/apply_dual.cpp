@@ -20,23 +20,29 @@ Statement verify = {"SELECT pg_catalog.unnest(tandem._verify_dual($1, $2, $3, $4
                     6,
                     {INT4OID, INT8OID, BYTEAARRAYOID, TEXTARRAYOID, INT8ARRAYOID, BOOLARRAYOID},
                     nullptr};
+Statement put_off = {"SELECT tandem._put_off($1, $2)", 2, {INT4OID, BYTEAARRAYOID}, nullptr};
+Statement read_unverified = {"SELECT k.position::integer FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, position) "
+                             "WHERE EXISTS (SELECT FROM tandem.direct_write d WHERE d.table_id = $1 AND d.key = k.key)",
+                             2,
+                             {INT4OID, BYTEAARRAYOID},
+                             nullptr};
 Statement verify_later = {"SELECT tandem._verify_later($1, $2)", 2, {INT4OID, BYTEAARRAYOID}, nullptr};
 
 struct Comparison {
     SourceTable *table;
     Row **rows;
     int count;
+    bool locking; // the target's rows first, until the end of the transaction
     char *states; // of each row: e equal, m missing on new, x missing on old, d different
 };
 
 void fill_row(const SourceTable *table, const Row *row, int number, Tuplestorestate *rows, Tuplestorestate *keys) {
     auto values = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<size_t>(table->column_count + 1)));
     auto nulls = static_cast<bool *>(palloc(sizeof(bool) * static_cast<size_t>(table->column_count + 1)));
-    if (row->op == 'D') {
-        decode_image(row->key, table->key_columns, table->key_count, values, nulls);
-        tuplestore_putvalues(keys, table->key_desc, values, nulls);
+    decode_image(row->key, table->key_columns, table->key_count, values, nulls);
+    tuplestore_putvalues(keys, table->key_desc, values, nulls);
+    if (row->op == 'D')
         return;
-    }
     decode_image(row->image, table->all_columns, table->column_count, values, nulls);
     values[table->column_count] = Int32GetDatum(number);
     nulls[table->column_count] = false;
@@ -58,6 +64,8 @@ void compare_row(void *argument) {
     fill_row(table, work->rows[0], 0, rows, keys);
     register_rows(rows_relation, table->row_desc, rows);
     register_rows(keys_relation, table->key_desc, keys);
+    if (work->locking)
+        execute_plan(lock_keys_plan(table), "locking a row");
     if (absent) {
         work->states[0] = execute_plan(present_keys_plan(table), "looking for a key") > 0 ? 'x' : 'e';
     } else {
@@ -81,6 +89,15 @@ Datum array_of(Datum *elements, bool *nulls, int count, Oid type) {
     return PointerGetDatum(construct_md_array(elements, nulls, 1, dimensions, bounds, type, length, by_value, alignment));
 }
 
+// The application may write a row between its comparison and apply's own write, which would take that back: the row is locked, and compared
+// once more. (A row that is not there cannot be locked: what is inserted in that moment is overwritten, and verified like any write.)
+bool is_still_so(SourceTable *table, Row *row, char state) {
+    char now;
+    SqlError ignored;
+    Comparison work = {table, &row, 1, true, &now};
+    return state == 'm' || (run_in_subtransaction(compare_row, &work, &ignored) && now == state);
+}
+
 } // namespace
 
 void verify_dual_writes(TableRows *set, std::int64_t batch_id) {
@@ -98,7 +115,7 @@ void verify_dual_writes(TableRows *set, std::int64_t batch_id) {
         Row *row = set->rows[i];
         char state;
         SqlError ignored;
-        Comparison work = {set->table, &row, 1, &state};
+        Comparison work = {set->table, &row, 1, false, &state};
         if (row->fate != Fate::pending || !run_in_subtransaction(compare_row, &work, &ignored))
             continue;
         compared[count] = row;
@@ -121,6 +138,42 @@ void verify_dual_writes(TableRows *set, std::int64_t batch_id) {
     const std::uint64_t held = execute(&verify, values);
     for (std::uint64_t i = 0; i < held; i++)
         compared[result_int32(i, 1) - 1]->fate = Fate::held;
+    finish_spi();
+
+    int moved = 0;
+    for (int i = 0; i < count; i++) {
+        if (compared[i]->fate != Fate::pending)
+            continue;
+        const char state = *VARDATA_ANY(DatumGetPointer(states[i]));
+        if (state == 'e') {
+            compared[i]->fate = Fate::applied; // there is nothing to write, nor to overwrite
+        } else if (!is_still_so(set->table, compared[i], state)) {
+            compared[i]->fate = Fate::held;
+            keys[moved++] = PointerGetDatum(compared[i]->key);
+        }
+    }
+    if (moved == 0)
+        return;
+    Datum again[] = {Int32GetDatum(set->table_id), array_of(keys, nullptr, moved, BYTEAOID)};
+    connect_spi();
+    execute(&put_off, again);
+    finish_spi();
+}
+
+void hold_unverified(TableRows *set) {
+    if (!set->table->verifies_writes || set->count == 0)
+        return;
+    auto keys = static_cast<Datum *>(palloc(sizeof(Datum) * static_cast<size_t>(set->count)));
+    for (int i = 0; i < set->count; i++)
+        keys[i] = PointerGetDatum(set->rows[i]->key);
+    Datum values[] = {Int32GetDatum(set->table_id), array_of(keys, nullptr, set->count, BYTEAOID)};
+    connect_spi();
+    const std::uint64_t found = execute(&read_unverified, values);
+    for (std::uint64_t i = 0; i < found; i++) {
+        Row *row = set->rows[result_int32(i, 1) - 1];
+        if (row->fate == Fate::pending)
+            row->fate = Fate::held;
+    }
     finish_spi();
 }
 

@@ -219,6 +219,8 @@ void settle_tables(TableRows *tables, int count, std::int64_t batch_id) {
             verify_dual_writes(set, batch_id);
         else if (from_queue)
             verify_writes_later(set);
+        else if (was_writable && set->table_error == nullptr)
+            hold_unverified(set);
         if (!was_writable)
             put_aside(set, make_error(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "table is paused or blocked", nullptr));
         else if (set->table_error != nullptr)

@@ -300,6 +300,7 @@ void refresh_catalog() {
         free_plan(plans.missing_rows);
         free_plan(plans.wanted_rows);
         free_plan(plans.present_keys);
+        free_plan(plans.lock_keys);
         free_plan(plans.compare_rows);
     }
     cached = NIL;

@@ -47,6 +47,7 @@ struct TablePlans {
     SPIPlanPtr missing_rows;
     SPIPlanPtr wanted_rows;
     SPIPlanPtr present_keys;
+    SPIPlanPtr lock_keys;
     SPIPlanPtr compare_rows;
 };
 

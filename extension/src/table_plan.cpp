@@ -204,17 +204,31 @@ SPIPlanPtr wanted_rows_plan(SourceTable *table) {
     return table->plans.wanted_rows;
 }
 
+namespace {
+
+SPIPlanPtr keys_plan(SourceTable *table, const char *locking) {
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, "SELECT FROM (SELECT ");
+    append_key_values(&sql, table);
+    appendStringInfo(&sql, " FROM %s) AS s JOIN %s AS t ON ", keys_relation, table->target_name);
+    append_key_match(&sql, table);
+    appendStringInfoString(&sql, locking);
+    return prepare(sql.data);
+}
+
+} // namespace
+
 SPIPlanPtr present_keys_plan(SourceTable *table) {
-    if (table->plans.present_keys == nullptr) {
-        StringInfoData sql;
-        initStringInfo(&sql);
-        appendStringInfoString(&sql, "SELECT FROM (SELECT ");
-        append_key_values(&sql, table);
-        appendStringInfo(&sql, " FROM %s) AS s JOIN %s AS t ON ", keys_relation, table->target_name);
-        append_key_match(&sql, table);
-        table->plans.present_keys = prepare(sql.data);
-    }
+    if (table->plans.present_keys == nullptr)
+        table->plans.present_keys = keys_plan(table, "");
     return table->plans.present_keys;
+}
+
+SPIPlanPtr lock_keys_plan(SourceTable *table) {
+    if (table->plans.lock_keys == nullptr)
+        table->plans.lock_keys = keys_plan(table, " FOR NO KEY UPDATE OF t NOWAIT");
+    return table->plans.lock_keys;
 }
 
 SPIPlanPtr compare_rows_plan(SourceTable *table) {

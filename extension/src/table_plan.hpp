@@ -34,6 +34,7 @@ SPIPlanPtr upsert_plan(SourceTable *table);      // INSERT … SELECT FROM tande
 SPIPlanPtr wanted_rows_plan(SourceTable *table); // numbers of the tandem_rows that pass the filter; NULL does not
 
 SPIPlanPtr present_keys_plan(SourceTable *table); // one row for each of tandem_keys that the target has
+SPIPlanPtr lock_keys_plan(SourceTable *table);    // the same, and locks it; an error if somebody else has a lock on it
 SPIPlanPtr compare_rows_plan(
     SourceTable *table); // for each of tandem_rows: 0 the target lacks it, 1 it is there as apply would write it, 2 it differs
 

@@ -10,3 +10,6 @@ INSERT INTO single VALUES (1, 'one'), (2, 'two'), (3, 'three');
 CREATE TRIGGER refuses BEFORE UPDATE ON single FOR EACH ROW BEGIN IF NEW.v = 'no' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused by the old side'; END IF; END;
 CREATE TABLE timed (id INT PRIMARY KEY, v VARCHAR(20), at DATETIME(6)) ENGINE=InnoDB;
 INSERT INTO timed VALUES (1, 'one', '2024-01-01'), (2, 'two', '2024-01-01'), (3, 'three', '2024-01-01'), (4, 'four', '2024-01-01');
+
+CREATE TABLE busy (id INT PRIMARY KEY, n INT) ENGINE=InnoDB;
+INSERT INTO busy VALUES (1, 1), (2, 1);

@@ -241,3 +241,31 @@ def test_the_later_one_wins(scene, application):
     scene.sql("SELECT tandem.settle_dual_write('timed')")
     scene.wait_caught_up()
     scene.check(tables=["timed"])
+
+
+def test_a_row_that_the_application_is_writing_is_not_overwritten(scene):
+    """The verification of a write whose other half failed finds the row locked by the next write: that one must not be taken back."""
+    scene.sql("SELECT tandem.set_dual_write_policy('busy', grace => '0.3 s')")
+    scene.sql("SELECT tandem.set_phase('busy', 'dual_write')")
+    scene.sql("UPDATE busy SET n = 2 WHERE id = 1")  # the old side's half fails
+    connection = scene.pg.connect(scene.database)
+    connection.autocommit = False
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE busy SET n = 3 WHERE id = 1")
+        # The grace of the first write passes; changes of other rows go on meanwhile.
+        scene.write("UPDATE busy SET n = 5 WHERE id = 2")
+        wait_until(lambda: scene.value("SELECT n FROM busy WHERE id = 2") == 5, 10, 0.05, "the other row")
+        wait_until(lambda: rates(scene, "busy")["old_failed"] == 1, 10, 0.05, "the verdict on the first write")
+        connection.commit()
+    connection.close()
+    scene.write("UPDATE busy SET n = 3 WHERE id = 1")
+    seen = set()
+
+    def quiet():
+        seen.add(scene.value("SELECT n FROM busy WHERE id = 1"))
+        return rates(scene, "busy")["unverified"] == 0
+    wait_until(quiet, 20, 0.01, "verification")
+    assert seen == {3}
+    verdicts = rates(scene, "busy")
+    assert (verdicts["old_failed"], verdicts["new_failed"], verdicts["both_equal"]) == (1, 1, 1), verdicts
+    scene.check(tables=["busy"])
