@@ -21,68 +21,83 @@ $$;
 COMMENT ON FUNCTION tandem._is_mapped(integer, text) IS 'whether the target or the filter of a table reads an old column';
 
 CREATE FUNCTION tandem._table_columns(table_id integer) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT coalesce(jsonb_agg(jsonb_build_object(
-           'name', c.name, 'mysql_type', c.mysql_type, 'data_type', c.data_type, 'unsigned', c.is_unsigned, 'charset', c.charset,
-           'collation', c.collation, 'image_type', c.image_type, 'nullable', c.nullable, 'generated', c.generated,
-           'policy', c.policy, 'policy_image', encode(c.policy_image, 'hex'), 'mapped', tandem._is_mapped(c.table_id, c.name), 'gone', c.gone)
-           ORDER BY c.ordinal), '[]')
-  FROM tandem.source_column AS c WHERE c.table_id = _table_columns.table_id
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+             'name', c.name, 'mysql_type', c.mysql_type, 'data_type', c.data_type, 'unsigned', c.is_unsigned, 'charset', c.charset,
+             'collation', c.collation, 'image_type', c.image_type, 'nullable', c.nullable, 'generated', c.generated,
+             'policy', c.policy, 'policy_image', encode(c.policy_image, 'hex'), 'mapped', tandem._is_mapped(c.table_id, c.name), 'gone', c.gone)
+             ORDER BY c.ordinal), '[]')
+    FROM tandem.source_column AS c WHERE c.table_id = _table_columns.table_id);
+END
 $$;
 COMMENT ON FUNCTION tandem._table_columns(integer) IS 'columns of an old table for the worker';
 
 CREATE FUNCTION tandem._referenced_columns(t tandem.source_table, database text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT coalesce(jsonb_agg(DISTINCT r.name), '[]')
-  FROM tandem._cascade AS f, unnest(f.ref_columns) AS r(name)
-  WHERE f.source_id = t.source_id AND f.parent_database = database AND f.parent = t.name
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_agg(DISTINCT r.name), '[]')
+    FROM tandem._cascade AS f, unnest(f.ref_columns) AS r(name)
+    WHERE f.source_id = t.source_id AND f.parent_database = database AND f.parent = t.name);
+END
 $$;
 COMMENT ON FUNCTION tandem._referenced_columns(tandem.source_table, text) IS 'columns that a cascading foreign key of any table refers to';
 
 CREATE FUNCTION tandem._cascade_parents(t tandem.source_table, database text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('table', f.parent)), '[]')
-  FROM tandem._cascade AS f
-  WHERE f.source_id = t.source_id AND f.child_database = database AND f.child = t.name AND f.parent_database = database
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('table', f.parent)), '[]')
+    FROM tandem._cascade AS f
+    WHERE f.source_id = t.source_id AND f.child_database = database AND f.child = t.name AND f.parent_database = database);
+END
 $$;
 COMMENT ON FUNCTION tandem._cascade_parents(tandem.source_table, text) IS 'tables of the same database whose cascades change this one';
 
 CREATE FUNCTION tandem._key_cascades(t tandem.source_table, database text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT coalesce(jsonb_agg(jsonb_build_object(
-           'child_table_id', child.table_id, 'child', child.name, 'child_outbox', child.outbox, 'child_key_columns', child.key_columns,
-           'columns', f.columns, 'ref_columns', f.ref_columns) ORDER BY child.table_id, f.name), '[]')
-  FROM tandem.source_fk AS f
-  JOIN tandem.source_table AS child ON child.source_id = f.source_id AND child.name = f.child
-  JOIN tandem.table_state AS a ON a.table_id = child.table_id -- captured; others have no outbox
-  WHERE f.source_id = t.source_id AND f.parent_database = database AND f.parent = t.name AND f.child_database = database
-    AND f.on_update = 'CASCADE' AND f.columns && child.key_columns AND child.desired_state <> 'dropped'
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+             'child_table_id', child.table_id, 'child', child.name, 'child_outbox', child.outbox, 'child_key_columns', child.key_columns,
+             'columns', f.columns, 'ref_columns', f.ref_columns) ORDER BY child.table_id, f.name), '[]')
+    FROM tandem.source_fk AS f
+    JOIN tandem.source_table AS child ON child.source_id = f.source_id AND child.name = f.child
+    JOIN tandem.table_state AS a ON a.table_id = child.table_id -- captured; others have no outbox
+    WHERE f.source_id = t.source_id AND f.parent_database = database AND f.parent = t.name AND f.child_database = database
+      AND f.on_update = 'CASCADE' AND f.columns && child.key_columns AND child.desired_state <> 'dropped');
+END
 $$;
 COMMENT ON FUNCTION tandem._key_cascades(tandem.source_table, text) IS 'foreign keys with ON UPDATE CASCADE that change keys of captured children';
 
 CREATE FUNCTION tandem.worker_tables(source_id integer, table_id integer DEFAULT NULL) RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT coalesce(jsonb_agg(jsonb_build_object(
-           'table_id', t.table_id, 'name', t.name, 'outbox', t.outbox, 'trigger_suffix', t.trigger_suffix,
-           'desired_state', t.desired_state, 'capture', t.capture, 'state', coalesce(a.state, 'registered'), 'phase', p.phase,
-           'backfill_done', coalesce(a.backfill_done, false), 'backfill_cursor', a.backfill_cursor,
-           'backfill_mode', (SELECT b.mode FROM tandem.backfill AS b WHERE b.table_id = t.table_id),
-           'key_columns', t.key_columns, 'columns', tandem._table_columns(t.table_id),
-           'cascade_parents', tandem._cascade_parents(t, s.database),
-           'referenced_columns', tandem._referenced_columns(t, s.database),
-           'key_cascades', tandem._key_cascades(t, s.database),
-           'digest', tandem._digest_config(t.table_id),
-           'identity', (SELECT i.identity FROM tandem.capture_identity AS i WHERE i.table_id = t.table_id),
-           'resync', (SELECT jsonb_build_object('loss', r.loss, 'phase', r.phase, 'reason', r.reason)
-                      FROM tandem.resync AS r WHERE r.table_id = t.table_id)) ORDER BY t.table_id), '[]')
-  FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) JOIN tandem.phase AS p USING (table_id)
-    LEFT JOIN tandem.table_state AS a USING (table_id)
-  WHERE t.source_id = worker_tables.source_id AND (worker_tables.table_id IS NULL OR t.table_id = worker_tables.table_id)
+BEGIN
+  RETURN (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+             'table_id', t.table_id, 'name', t.name, 'outbox', t.outbox, 'trigger_suffix', t.trigger_suffix,
+             'desired_state', t.desired_state, 'capture', t.capture, 'state', coalesce(a.state, 'registered'), 'phase', p.phase,
+             'backfill_done', coalesce(a.backfill_done, false), 'backfill_cursor', a.backfill_cursor,
+             'backfill_mode', (SELECT b.mode FROM tandem.backfill AS b WHERE b.table_id = t.table_id),
+             'key_columns', t.key_columns, 'columns', tandem._table_columns(t.table_id),
+             'cascade_parents', tandem._cascade_parents(t, s.database),
+             'referenced_columns', tandem._referenced_columns(t, s.database),
+             'key_cascades', tandem._key_cascades(t, s.database),
+             'digest', tandem._digest_config(t.table_id),
+             'identity', (SELECT i.identity FROM tandem.capture_identity AS i WHERE i.table_id = t.table_id),
+             'resync', (SELECT jsonb_build_object('loss', r.loss, 'phase', r.phase, 'reason', r.reason)
+                        FROM tandem.resync AS r WHERE r.table_id = t.table_id)) ORDER BY t.table_id), '[]')
+    FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) JOIN tandem.phase AS p USING (table_id)
+      LEFT JOIN tandem.table_state AS a USING (table_id)
+    WHERE t.source_id = worker_tables.source_id AND (worker_tables.table_id IS NULL OR t.table_id = worker_tables.table_id));
+END
 $$;
 COMMENT ON FUNCTION tandem.worker_tables(integer, integer) IS 'configuration of all tables of a source, or of one (docs/protocol.md 5.1)';
 

@@ -15,10 +15,8 @@ namespace tandem {
 namespace {
 
 Statement has_refusals = {"SELECT FROM tandem.shadow_refusal WHERE table_id = $1 LIMIT 1", 1, {INT4OID}, nullptr};
-Statement note_refusals = {"SELECT tandem._note_refusals($1, $2, $3, $4, $5)",
-                           5,
-                           {INT4OID, BYTEAARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID},
-                           nullptr};
+Statement note_refusals = {
+    "SELECT tandem._note_refusals($1, $2, $3, $4, $5)", 5, {INT4OID, BYTEAARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BYTEAARRAYOID}, nullptr};
 Statement note_time = {"SELECT tandem._note_shadow_time($1, $2, $3, $4, $5)", 5, {INT4OID, INT4OID, INT8OID, BYTEAOID, BOOLOID}, nullptr};
 
 void apply_pending(void *set) { apply_rows(static_cast<TableRows *>(set)); }
@@ -66,7 +64,8 @@ void note_and_let_go(TableRows *set) {
 void note_duration(const TableRows *set, int rows, std::int64_t us) {
     const Row *first = set->rows[0];
     const bool slow = us > static_cast<std::int64_t>(shadow_slow_apply) * 1000 * rows;
-    Datum values[] = {Int32GetDatum(set->table_id), Int32GetDatum(rows), Int64GetDatum(us), PointerGetDatum(first->key), BoolGetDatum(slow)};
+    Datum values[] = {Int32GetDatum(set->table_id), Int32GetDatum(rows), Int64GetDatum(us), PointerGetDatum(first->key),
+                      BoolGetDatum(slow)};
     connect_spi();
     execute(&note_time, values);
     finish_spi();

@@ -16,7 +16,7 @@ extern int apply_lock_timeout;  // ms
 extern int retry_backoff_min;   // ms
 extern int retry_backoff_max;   // ms
 extern int max_attempts;
-extern int shadow_slow_apply; // ms for one row
+extern int shadow_slow_apply;            // ms for one row
 extern int journal_retention;            // s
 extern int question_timeout;             // ms
 extern double alarm_threshold;           // % of rows
