@@ -37,3 +37,13 @@ CREATE TABLE tandem.cutover_step (
   PRIMARY KEY (run_id, step)
 );
 COMMENT ON TABLE tandem.cutover_step IS 'steps of a run, with the time that each took';
+
+CREATE TABLE tandem.old_table_change (
+  table_id   integer PRIMARY KEY REFERENCES tandem.source_table ON DELETE CASCADE,
+  identity   jsonb NOT NULL,
+  reason     text NOT NULL,
+  noticed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE tandem.old_table_change IS
+  'old tables that were emptied, rebuilt or replaced while the new side is the source of truth: no rollback before a clean pass that began after noticed_at';
+COMMENT ON COLUMN tandem.old_table_change.identity IS 'what the table is known by since then; another one is another change';

@@ -194,6 +194,51 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_obstacle(bigint) IS 'what is still on its way or stuck, NULL when everything has arrived (model D: DRAINED)';
 
+CREATE FUNCTION tandem._target_has_rows(wanted integer) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  found boolean;
+BEGIN
+  EXECUTE (SELECT format('SELECT EXISTS (SELECT FROM %s AS n WHERE %s)', t.target,
+                         coalesce((SELECT string_agg(format('n.%I = %s', c.key, tandem._constant_as(c.value, t.target, c.key)), ' AND ') FROM jsonb_each_text(t.constants) AS c),
+                                  'true'))
+           FROM tandem.source_table AS t WHERE t.table_id = wanted) INTO found;
+  RETURN found;
+END
+$$;
+COMMENT ON FUNCTION tandem._target_has_rows(integer) IS 'whether the target has rows of this table';
+
+-- seen: what the worker's question "old_tables" answers.
+CREATE FUNCTION tandem.old_tables_changed(seen jsonb) RETURNS TABLE (table_id integer, label text, reason text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  one record;
+BEGIN
+  FOR one IN
+    SELECT s.table_id, s.identity, coalesce(s.reason, CASE WHEN s.empty AND tandem._target_has_rows(s.table_id) THEN 'it is empty' END) AS reason
+    FROM jsonb_to_recordset(seen) AS s(table_id integer, identity jsonb, empty boolean, reason text) JOIN tandem.phase AS p USING (table_id)
+    WHERE tandem._source_of_truth(p.phase) = 'new' ORDER BY s.table_id
+  LOOP
+    IF one.reason IS NULL THEN
+      DELETE FROM tandem.old_table_change AS c WHERE c.table_id = one.table_id;
+      CONTINUE;
+    END IF;
+    INSERT INTO tandem.old_table_change AS c (table_id, identity, reason) VALUES (one.table_id, one.identity, one.reason)
+    ON CONFLICT ON CONSTRAINT old_table_change_pkey DO UPDATE SET identity = excluded.identity, reason = excluded.reason, noticed_at = excluded.noticed_at
+      WHERE c.identity <> excluded.identity;
+    RETURN QUERY SELECT c.table_id, tandem._table_label(c.table_id), c.reason FROM tandem.old_table_change AS c
+      WHERE c.table_id = one.table_id
+        AND NOT EXISTS (SELECT FROM tandem.reconcile_ledger AS l
+                        WHERE l.table_id = c.table_id AND l.last_clean_at = l.pass_finished_at AND l.pass_started_at > c.noticed_at);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem.old_tables_changed(jsonb) IS
+  'old tables that may have lost what the way back wrote there, as a look at them tells, and that no clean pass has seen since';
+
 CREATE FUNCTION tandem.cutover_commit(run_id bigint, auto_increments jsonb, lock_timeout_ms integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -218,6 +263,12 @@ BEGIN
     INSERT INTO tandem.request (table_id, key_text, reason)
       SELECT l.table_id, tandem.key_text(l.table_id, l.key), 'rollback' FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (run.table_ids);
     DELETE FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (run.table_ids);
+    -- Compared since: its rows are known by what it is now. By leave of whoever waived that, it is copied like any table that was emptied.
+    UPDATE tandem.capture_identity AS i
+    SET identity = i.identity || jsonb_build_object('numbers', c.identity -> 'numbers', 'created', c.identity -> 'created', 'shape', c.identity -> 'shape')
+    FROM tandem.old_table_change AS c
+    WHERE c.table_id = ANY (run.table_ids) AND i.table_id = c.table_id AND NOT coalesce(run.options -> 'waive', '{}') ? 'old_table';
+    DELETE FROM tandem.old_table_change AS c WHERE c.table_id = ANY (run.table_ids);
   ELSE
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('a %s is not committed', run.kind);
   END IF;
@@ -338,7 +389,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_contract(bigint) IS 'phase contracted, and the machinery of the way back is removed from the new side; can be repeated';
 
-GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_begin(bigint, integer), tandem.cutover_obstacle(bigint),
+GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_begin(bigint, integer), tandem.cutover_obstacle(bigint), tandem.old_tables_changed(jsonb),
   tandem.cutover_commit(bigint, jsonb, integer), tandem.cutover_abort(bigint), tandem.cutover_step(bigint, text, double precision, text),
   tandem.cutover_end(bigint, double precision, jsonb), tandem.cutover_state(integer, bigint),
   tandem.cutover_put_back(integer, bigint, integer[], text, bigint), tandem.cutover_contract(bigint) TO tandem_worker;

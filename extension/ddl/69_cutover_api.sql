@@ -120,6 +120,14 @@ BEGIN
         DETAIL = (SELECT string_agg(format('%s: %s', l."table", l.n), ', ') FROM (SELECT r."table", count(*) AS n FROM tandem.reverse_letters AS r WHERE r.dead GROUP BY 1) AS l),
         HINT = 'SELECT * FROM tandem.rollback_readiness(…); lists them. Change the rows, or give them up with waive => ''{"dead_letters": "reason"}''.';
     END IF;
+    SELECT string_agg(format('%s: %s', d.label, d.n), ', ') INTO away
+    FROM (SELECT tandem._table_label(c.table_id) AS label, count(*) AS n FROM tandem.discrepancy AS c
+          WHERE c.table_id = ANY (ids) AND c.status IN ('open', 'repairing') GROUP BY c.table_id ORDER BY 1) AS d;
+    IF away IS NOT NULL AND NOT waive ? 'divergence' THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the old side has other rows than the new one, and going back would make them right',
+        DETAIL = format('Discrepancies that are open: %s.', away),
+        HINT = 'SELECT * FROM tandem.discrepancies; shows them, tandem.repair writes the new side''s rows to the old one. Or give them up with waive => ''{"divergence": "reason"}''.';
+    END IF;
   END IF;
   IF array_position(kill, NULL) IS NOT NULL OR '' = ANY (kill) THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'kill names users of the old side',
@@ -315,6 +323,29 @@ END
 $$;
 COMMENT ON FUNCTION tandem.doctor() IS 'what is half-done or wrong between the two sides, what it means, and the call that mends it; no row: nothing';
 
+CREATE FUNCTION tandem._changed_old_tables(ids integer[]) RETURNS TABLE (label text, reason text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  moved integer[];
+  source integer;
+BEGIN
+  FOR source, moved IN
+    SELECT t.source_id, array_agg(t.table_id ORDER BY t.table_id) FROM tandem.source_table AS t JOIN tandem.phase AS p USING (table_id)
+    WHERE t.table_id = ANY (ids) AND p.phase IN ('new_primary', 'closing') GROUP BY t.source_id
+  LOOP
+    BEGIN
+      RETURN QUERY SELECT c.label, c.reason
+      FROM tandem._ask(jsonb_build_object('kind', 'old_tables', 'source_id', source, 'table_ids', to_jsonb(moved)), interval '30 s') AS a,
+           tandem.old_tables_changed(a) AS c;
+    EXCEPTION WHEN OTHERS THEN
+      RETURN QUERY SELECT tandem._table_label(i), format('could not be looked at: %s', SQLERRM) FROM unnest(moved) AS i;
+    END;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._changed_old_tables(integer[]) IS 'old tables that may have lost rows since the cut-over, as the worker sees them now';
+
 CREATE FUNCTION tandem.rollback_readiness(tables text[]) RETURNS TABLE ("table" text, finding text, key jsonb, detail text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -339,7 +370,12 @@ BEGIN
   FROM tandem.reverse_letter AS l WHERE l.table_id = ANY (ids)
   UNION ALL
   SELECT tandem._table_label(o.table_id), 'lag', NULL, format('%s changes are not on the old side yet', count(*))
-  FROM tandem.reverse_outbox AS o WHERE o.table_id = ANY (ids) GROUP BY o.table_id;
+  FROM tandem.reverse_outbox AS o WHERE o.table_id = ANY (ids) GROUP BY o.table_id
+  UNION ALL
+  SELECT tandem._table_label(d.table_id), 'row differs', tandem.decode_key(d.table_id, d.key), concat_ws(': ', d.kind, nullif(array_to_string(d.columns, ', '), ''))
+  FROM tandem.discrepancy AS d JOIN tandem.phase AS p USING (table_id)
+  WHERE d.table_id = ANY (ids) AND d.status IN ('open', 'repairing') AND tandem._source_of_truth(p.phase) = 'new';
+  RETURN QUERY SELECT c.label, 'old table', NULL::jsonb, c.reason FROM tandem._changed_old_tables(ids) AS c;
 END
 $$;
 COMMENT ON FUNCTION tandem.rollback_readiness(text[]) IS
@@ -371,4 +407,4 @@ COMMENT ON COLUMN tandem.cutover_runs.ended_at IS 'when it ended';
 GRANT SELECT ON tandem.cutover_runs TO tandem_monitor;
 GRANT SELECT, INSERT (kind, source_id, table_ids, tables, options), UPDATE (state, error, ended_at) ON tandem.cutover_run TO tandem_admin;
 GRANT SELECT ON tandem.cutover_step TO tandem_admin;
-GRANT EXECUTE ON FUNCTION tandem.doctor() TO tandem_admin;
+GRANT EXECUTE ON FUNCTION tandem.doctor(), tandem._changed_old_tables(integer[]) TO tandem_admin;

@@ -296,4 +296,15 @@ std::optional<CaptureFault> judge(const TableConfig &table, const SeenSource &so
     return std::nullopt;
 }
 
+std::optional<CaptureFault> judge_contents(const TableConfig &table, const SeenSource &source, const SeenTable &seen,
+                                           const std::string &identity_text) {
+    const json identity = identity_text.empty() ? json::object() : json::parse(identity_text);
+    if (identity.contains("server") && !source.server.empty() && identity["server"] != source.server)
+        return CaptureFault{"server", "another server answers at the address of the old side, or its metadata database was replaced",
+                            false};
+    if (!seen.exists)
+        return CaptureFault{"dropped", "table " + in_quotes(table.name) + " does not exist on the old side", false};
+    return identity.empty() ? std::nullopt : content_fault(table, source, seen, identity, {});
+}
+
 } // namespace tandem::core

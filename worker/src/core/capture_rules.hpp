@@ -66,6 +66,11 @@ struct LastSight {
 std::optional<CaptureFault> judge(const TableConfig &table, const SeenSource &source, const SeenTable &seen, const std::string &identity,
                                   const LastSight &last);
 
+// Of a table whose source of truth is the new side, so that nobody looks at its capture: whether it may have other rows now than were written
+// there. `identity` is that of the time when the old side was the source of truth.
+std::optional<CaptureFault> judge_contents(const TableConfig &table, const SeenSource &source, const SeenTable &seen,
+                                           const std::string &identity);
+
 nlohmann::json identity_of(const SeenSource &source, const SeenTable &seen);
 
 // Columns that are not as they were when the table was added: [{"column","change","old_type","new_type","mapped"}], change added, dropped,

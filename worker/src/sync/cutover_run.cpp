@@ -28,8 +28,10 @@ std::optional<CutoverRun> CutoverRun::next(postgres::WorkerApi &api, int source_
     run.max_pause = Millis(options.value("max_pause_ms", 1000));
     run.lock_wait = Millis(options.value("lock_wait_ms", 30000));
     run.kill = options.value("kill", std::vector<std::string>());
-    if (const auto waived = options.find("waive"); waived != options.end() && waived->is_object())
+    if (const auto waived = options.find("waive"); waived != options.end() && waived->is_object()) {
         run.verifies = !waived->contains("verify");
+        run.takes_old_tables = waived->contains("old_table");
+    }
     if (asked.at("moved_to").is_object())
         for (const auto &[id, where] : asked.at("moved_to").items())
             run.moved_to[std::stoi(id)] = where.get<std::string>();

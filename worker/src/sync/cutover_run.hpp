@@ -26,6 +26,7 @@ class CutoverRun {
     Millis lock_wait{30000};
     std::vector<std::string> kill; // users of the old side whose sessions may be ended when they hold the tables
     bool verifies = true;          // rows that changed since the last pass are compared
+    bool takes_old_tables = false; // a rollback: whatever has become of them since the cut-over
     std::int64_t attempt = 0;      // epoch of this attempt
 
     // --- each one transaction on PostgreSQL

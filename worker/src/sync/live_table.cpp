@@ -86,6 +86,8 @@ void take_config(LiveTable &table, core::TableConfig config) {
         if (table.stage != Stage::blocked)
             table.stage = Stage::paused;
     } else if (config.desired_state == "running") {
+        if (table.stage == Stage::idle && config.state == "syncing")
+            table.quiet_until = Clock::now() + Millis(2000);
         if (was_paused || (asked_again && table.stage != Stage::capturing)) {
             table.stage = config.state == "blocked" ? Stage::blocked : Stage::capturing;
             table.captured = table.captured && table.stage != Stage::capturing;

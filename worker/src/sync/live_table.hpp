@@ -29,14 +29,15 @@ struct LiveTable {
     std::uint64_t version = 0; // of config: grows with every change
 
     // Copied anew (docs/protocol.md section 17): reset, chunks, sweep.
-    std::int64_t loss = 0;        // number of the last loss
-    bool needs_reset = false;     // it is written down, and the batch that sets the backfill back is still to be sent
-    bool resyncing = false;       // in sync only after a sweep
-    std::string resync_reason;    // shown until then
-    Clock::time_point mend_at{};  // not before: trouble often comes in series
-    bool sweeping = false;        // all chunks are applied
-    bool swept = false;           // all keys of the target are looked up
-    std::int64_t settled_by = -1; // batch after which no event of the sweep is left, once that is known; 0: there is none
+    std::int64_t loss = 0;           // number of the last loss
+    bool needs_reset = false;        // it is written down, and the batch that sets the backfill back is still to be sent
+    bool resyncing = false;          // in sync only after a sweep
+    std::string resync_reason;       // shown until then
+    Clock::time_point mend_at{};     // not before: trouble often comes in series
+    Clock::time_point quiet_until{}; // back from the new side with whole capture: until then it is not said that this is looked at again
+    bool sweeping = false;           // all chunks are applied
+    bool swept = false;              // all keys of the target are looked up
+    std::int64_t settled_by = -1;    // batch after which no event of the sweep is left, once that is known; 0: there is none
 
     // Backfill. The cursor runs ahead of the catalog's by the chunks in flight; both are dropped together when the pump starts again.
     // In direct mode copiers do it, see backfill.hpp.

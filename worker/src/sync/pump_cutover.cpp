@@ -8,6 +8,7 @@
 #include "mysql/control_session.hpp"
 #include "mysql/blockers.hpp"
 #include "mysql/old_fence.hpp"
+#include "mysql/old_tables.hpp"
 #include "sync/changed_rows.hpp"
 #include "sync/failpoint.hpp"
 
@@ -193,9 +194,23 @@ void Pump::drop_own_fences(const CutoverRun &run, bool locked) {
     }
 }
 
+// After a rollback capture is looked at once more, which takes a moment.
+void Pump::await_returned_tables(const CutoverRun &run) {
+    const auto waits = [&](int id) {
+        const LiveTable *table = find(id);
+        return table != nullptr && table->stage == Stage::capturing && Clock::now() < table->quiet_until;
+    };
+    while (std::ranges::any_of(run.table_ids, waits)) {
+        advance_tables();
+        if (!await_journal(Millis(10)))
+            throw SessionLost(core::Side::new_side, "the lease was lost during the run");
+    }
+}
+
 void Pump::cut_over(CutoverRun &run) {
     mysql::Client &client = source_->client();
     const auto configs = configs_of(run.table_ids);
+    await_returned_tables(run);
     refuse_unless_in_sync(run);
     if (const auto remains = mysql::find_fences(client, row_.connection, configs); !remains.empty())
         refuse("55000", "the old side still has a fence of another attempt: " + remains.front().name, "CALL tandem.mend();");
@@ -311,7 +326,21 @@ void Pump::end_unknown(const CutoverRun &run, bool locked, bool commit_sent) {
         unlock_old_tables();
 }
 
+// A TRUNCATE, or an ALTER TABLE that leaves rows out, passes by the fence, and nobody has looked at the old tables meanwhile. As the source
+// of truth they would take the target's rows along.
+void Pump::refuse_changed_old_tables(const CutoverRun &run) {
+    const json seen = mysql::look_at_old_tables(row_.connection, configs_of(run.table_ids));
+    const auto changed = api_->session().query("SELECT c.label, c.reason FROM tandem.old_tables_changed($1) AS c", {seen.dump()});
+    if (changed.rows() > 0 && !run.takes_old_tables)
+        refuse(
+            "55000", "the old table \"" + changed.text(0, 0) + "\" may have lost rows: " + changed.text(0, 1),
+            "Nothing has changed. tandem.reconcile tells what it lacks, tandem.repair writes that back; after a clean pass the rollback is "
+            "open. Or waive => '{\"old_table\": \"reason\"}': then its rows count as they are.");
+}
+
 void Pump::roll_back(CutoverRun &run) {
+    refuse_changed_old_tables(run);
+    failpoint("rollback:after_look");
     const Clock::time_point deadline = Clock::now() + run.lock_wait;
     for (;;) {
         run.pause_begins();

@@ -99,8 +99,9 @@ void Pump::advance(LiveTable &table) {
     wish_capture(table);
     switch (table.stage) {
     case Stage::capturing: {
+        const bool quiet = table.reported_state == "syncing" && Clock::now() < table.quiet_until;
         if (!table.captured) {
-            if (table.reported_state != "capturing")
+            if (table.reported_state != "capturing" && !quiet)
                 report(table, Stage::capturing, table.resync_reason);
             return;
         }
@@ -108,7 +109,8 @@ void Pump::advance(LiveTable &table) {
         // would be missed.
         for (const LiveTable *relative : relatives(table, all_tables()))
             if (!relative->captured) {
-                report(table, Stage::capturing, "waits for capture of table \"" + relative->config.name + "\", tied to it by cascades");
+                if (!quiet)
+                    report(table, Stage::capturing, "waits for capture of table \"" + relative->config.name + "\", tied to it by cascades");
                 return;
             }
         if (table.needs_reset)

@@ -7,6 +7,7 @@
 #include "mysql/census.hpp"
 #include "mysql/control_session.hpp"
 #include "mysql/old_state.hpp"
+#include "mysql/old_tables.hpp"
 #include "sync/failpoint.hpp"
 #include "sync/reconcile_call.hpp"
 
@@ -45,6 +46,16 @@ core::SourceConnection connection_for(postgres::WorkerApi &api, const json &ques
         if (row.connection.source_id == source_id)
             return row.connection;
     throw Error(core::Side::new_side, "42704", "source " + std::to_string(source_id) + " does not exist or cannot be used", false);
+}
+
+json old_tables(postgres::WorkerApi &api, const json &question) {
+    const auto wanted = question.at("table_ids").get<std::vector<int>>();
+    const std::vector<core::TableConfig> all = api.tables(question.at("source_id").get<int>());
+    std::vector<const core::TableConfig *> tables;
+    for (const core::TableConfig &table : all)
+        if (std::ranges::find(wanted, table.table_id) != wanted.end())
+            tables.push_back(&table);
+    return mysql::look_at_old_tables(connection_for(api, question), tables);
 }
 
 json error_json(const Error &error) {
@@ -120,6 +131,8 @@ void QuestionServer::answer(postgres::WorkerApi &api, const postgres::Question &
             rows.push_back(session.server_facts());
         } else if (kind == "old_state") {
             rows.push_back(mysql::old_state(connection_for(api, question.question), question.question));
+        } else if (kind == "old_tables") {
+            rows.push_back(old_tables(api, question.question));
         } else if (kind == "describe") {
             mysql::ControlSession session(connection_for(api, question.question));
             rows = session.describe(question.question.value("tables", std::vector<std::string>{}), text_of(question.question, "pattern"));

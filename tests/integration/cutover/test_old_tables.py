@@ -1,0 +1,88 @@
+"""Old tables that are emptied or rebuilt while the new side is the source of truth: no trigger tells of it, and as the source of truth they would
+take the target's rows along."""
+import time
+
+import psycopg2
+import pytest
+
+from lib.process import wait_until
+from test_cutover import WAIVE, call, equal, phase, ready, wait_back
+
+TABLES = ["shop.plain", "shop.customer", "shop.orders"]
+
+
+@pytest.fixture(scope="module")
+def moved(scene):
+    scene.write("INSERT INTO plain VALUES ('a', 1), ('b', 2), ('c', 3)", "INSERT INTO customer (name) VALUES ('Ann')")
+    ready(scene, TABLES)
+    call(scene, "cutover", TABLES, waive=WAIVE, max_pause="5 s")
+    scene.sql("INSERT INTO plain VALUES ('d', 4)")
+    wait_back(scene)
+    return scene
+
+
+def readiness(scene, finding):
+    return [row for row in scene.sql("SELECT \"table\", detail FROM tandem.rollback_readiness(%s) WHERE finding = %s", (TABLES, finding))]
+
+
+def in_sync(scene):
+    wait_until(lambda: set(scene.states().values()) == {"syncing"}, 30, 0.1, "the tables to be in sync")
+    return scene.sql("SELECT \"table\", phase, reason FROM tandem.resyncs")
+
+
+def test_a_truncated_table_keeps_the_rollback_out(moved):
+    assert readiness(moved, "old table") == [] and readiness(moved, "row differs") == []
+    moved.old.query("TRUNCATE TABLE plain", database=moved.old_database)
+    assert [row[0] for row in readiness(moved, "old table")] == ["shop.plain"]
+    with pytest.raises(psycopg2.Error, match="may have lost rows") as refused:
+        call(moved, "rollback", TABLES, max_pause="5 s")
+    assert refused.value.pgcode == "55000" and "tandem.reconcile" in refused.value.diag.message_hint
+    assert phase(moved, "plain") == "new_primary" and moved.value("SELECT count(*) FROM plain") == 4
+    moved.sql("INSERT INTO plain VALUES ('e', 5)")  # nothing is closed
+
+    assert len(moved.sql("SELECT * FROM tandem.reconcile('shop.plain')")) >= 4
+    with pytest.raises(psycopg2.Error, match="going back would make them right"):
+        call(moved, "rollback", TABLES, max_pause="5 s")
+    assert len(readiness(moved, "row differs")) >= 4
+    moved.sql("SELECT * FROM tandem.repair('shop.plain', dry_run => false)")
+    wait_back(moved)
+    assert moved.sql("SELECT * FROM tandem.reconcile('shop.plain')") == []
+    wait_until(lambda: readiness(moved, "row differs") == [], 60, 0.2, "the discrepancies to be gone")
+    assert readiness(moved, "old table") == []
+    call(moved, "rollback", TABLES, max_pause="5 s")
+    assert in_sync(moved) == []  # it was compared, so it is not copied again
+    assert moved.value("SELECT count(*) FROM plain") == 5
+    moved.write("INSERT INTO plain VALUES ('f', 6)")
+    moved.wait_caught_up()
+    time.sleep(5)  # the guard has looked again
+    assert in_sync(moved) == []
+    equal(moved)
+
+
+def test_by_leave_the_old_table_counts_as_it_is(moved):
+    ready(moved, TABLES)
+    call(moved, "cutover", TABLES, waive=WAIVE, max_pause="5 s")
+    moved.sql("INSERT INTO plain VALUES ('g', 7)")
+    wait_back(moved)
+    moved.old.query("ALTER TABLE plain ADD COLUMN extra INT, ALGORITHM=COPY", database=moved.old_database)
+    moved.old.query("ALTER TABLE plain DROP COLUMN extra", database=moved.old_database)
+    with pytest.raises(psycopg2.Error, match="may have lost rows"):
+        call(moved, "rollback", TABLES, max_pause="5 s")
+    call(moved, "rollback", TABLES, max_pause="5 s", waive='{"old_table": "widened by hand, looked at"}')
+    assert moved.value("SELECT waived ->> 'old_table' FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") == "widened by hand, looked at"
+    # Like any table that was rebuilt, it is copied anew.
+    wait_until(lambda: moved.value("SELECT count(*) FROM tandem.resyncs WHERE \"table\" = 'plain' AND phase = 'done'") == 1, 60, 0.2, "the new copy")
+    assert [row[:2] for row in in_sync(moved)] == [("plain", "done")]
+    moved.wait_caught_up()
+    equal(moved)
+
+
+def test_a_cutover_right_after_a_rollback(moved):
+    for turn in range(3):
+        ready(moved, TABLES)
+        call(moved, "cutover", TABLES, waive=WAIVE, max_pause="5 s")
+        moved.sql(f"INSERT INTO plain VALUES ('turn {turn}', {turn})")
+        call(moved, "rollback", TABLES, max_pause="5 s")
+        assert set(moved.states().values()) == {"syncing"}
+    moved.wait_caught_up()
+    equal(moved)
