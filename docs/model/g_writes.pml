@@ -4,7 +4,8 @@
  * the very value that write 1 is about to. CL clients read it
  * and write it through the view: phase shared-locked, key locked, refused when an earlier write waits that they have not seen, queued, committed. Two
  * workers may lead one after the other; each takes an epoch on the old side, reads the queue while it has the lease, writes in one transaction with
- * a mark if the row is what the writer saw, acknowledges, forgets the mark. NAT writes of the old side in between. A cut-over: no more writes, drained, fenced.
+ * a mark if the row is what the writer saw, acknowledges, forgets the mark. It may take the next write along, in the same transaction on the old side and
+ * in the same acknowledgement, if that can be made as well (else it goes alone). NAT writes of the old side in between. A cut-over: no more writes, drained, fenced.
  * Properties: a write that is acknowledged was made, once; none is queued, or waits, once the new side is the truth; without NAT none is refused.
  * mutants: M_NOEPOCH a former leader may still write; M_NOMARK; M_MARKEARLY forgotten before the acknowledgement; M_NOSHARE the phase is only read;
  * M_SAMEVALUE a row that is as it is to be
@@ -32,6 +33,10 @@ bool mark[CL + 1];
 inline first(out) {                                  /* the waiting write of the lowest number; 0: none */
   out = 0; k = 1;
   do :: k <= CL -> if :: st[k] == waits && (out == 0 || seq[k] < seq[out]) -> out = k :: else fi; k++ :: else -> break od; k = 0
+}
+inline second(one, out) {                            /* the next one behind it */
+  out = 0; k = 1;
+  do :: k <= CL -> if :: st[k] == waits && seq[k] > seq[one] && (out == 0 || seq[k] < seq[out]) -> out = k :: else fi; k++ :: else -> break od; k = 0
 }
 inline last(out) {
   out = 0; k = 1;
@@ -70,13 +75,13 @@ proctype Client(byte i) {
 }
 
 proctype Worker(byte w) {
-  byte e, cur, k; bool ok;
+  byte e, cur, nxt, ack, k; bool ok;
 again:
-  cur = 0; ok = false;
+  cur = 0; nxt = 0; ok = false;
   atomic { faults < FAULTS || lease == 0 -> if :: lease != 0 -> faults++ :: else fi; lease = w }            /* acquire_lease, when the other's is over */
   atomic { oepoch++; e = oepoch }
   do
-  :: atomic { lease == w -> first(cur); if :: cur == 0 -> skip :: else fi };                                /* write_groups */
+  :: atomic { lease == w -> first(cur); nxt = 0; if :: cur == 0 -> skip :: else -> if :: second(cur, nxt) :: nxt = 0 fi fi };   /* write_groups */
      if
      :: cur == 0 -> skip
      :: else ->
@@ -104,10 +109,18 @@ again:
              :: mark[cur] && my == before[cur] && !fenced -> made[cur]++; assert(made[cur] == 1)
              :: mark[cur] && my != before[cur] -> ok = my == cur
 #endif
+             fi;
+             if                                                               /* both or, if the second is refused, the first alone */
+             :: nxt == 0 -> skip
+#ifndef M_NOMARK
+             :: nxt != 0 && ok && mark[nxt] -> skip
+#endif
+             :: nxt != 0 && ok && !mark[nxt] && !fenced && my == before[nxt] -> my = nxt; made[nxt]++; assert(made[nxt] == 1); mark[nxt] = true
+             :: else -> nxt = 0
              fi
           fi }
 #ifdef M_MARKEARLY
-        mark[cur] = false;
+        mark[cur] = false; mark[nxt] = false;
 #endif
         if
         :: faults < FAULTS -> faults++; goto again                            /* killed before the acknowledgement */
@@ -115,10 +128,13 @@ again:
         fi;
         atomic {                                                              /* write_done */
           if
-          :: lease == w && st[cur] == waits -> if :: ok -> assert(made[cur] == 1); st[cur] = done; k = 1; do :: k <= CL -> since[k] = cur; k++ :: else -> break od; k = 0 :: else -> st[cur] = refused fi
+          :: lease == w && st[cur] == waits ->
+             if :: ok -> assert(made[cur] == 1); st[cur] = done; ack = cur; if :: nxt != 0 && st[nxt] == waits -> assert(made[nxt] == 1); st[nxt] = done; ack = nxt :: else fi;
+                         k = 1; do :: k <= CL -> since[k] = ack; k++ :: else -> break od; k = 0; ack = 0
+                :: else -> st[cur] = refused fi
           :: else -> goto again
           fi }
-        mark[cur] = false
+        mark[cur] = false; mark[nxt] = false
      fi
   od
 }

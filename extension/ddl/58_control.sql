@@ -91,9 +91,12 @@ $$;
 COMMENT ON FUNCTION tandem._refuse_hidden_fk_columns(integer) IS 'error when the columns of a cascading foreign key are not in the targets';
 
 CREATE FUNCTION tandem._target_name(table_id integer, old_column text) RETURNS name
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _target_name.table_id AND m.source_column = old_column AND m.written
+BEGIN
+  RETURN (
+    SELECT min(m.name) FROM tandem.target_column AS m WHERE m.table_id = _target_name.table_id AND m.source_column = old_column AND m.written);
+END
 $$;
 COMMENT ON FUNCTION tandem._target_name(integer, text) IS 'target column that takes an old column as it is';
 

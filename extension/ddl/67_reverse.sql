@@ -4,88 +4,106 @@
 -- --- from the target to the old row -----------------------------------------------------------------------------------------------
 
 CREATE FUNCTION tandem._sent(expression text, image_type text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
   -- Text by convert_to and not by textsend, which would give it in the encoding of whatever client writes.
-  SELECT format(CASE split_part(image_type, '(', 1)
-                  WHEN 'boolean' THEN 'pg_catalog.boolsend((%s)::pg_catalog.bool)'
-                  WHEN 'smallint' THEN 'pg_catalog.int2send((%s)::pg_catalog.int2)'
-                  WHEN 'integer' THEN 'pg_catalog.int4send((%s)::pg_catalog.int4)'
-                  WHEN 'bigint' THEN 'pg_catalog.int8send((%s)::pg_catalog.int8)'
-                  WHEN 'numeric' THEN 'pg_catalog.numeric_send((%s)::pg_catalog.numeric)'
-                  WHEN 'real' THEN 'pg_catalog.float4send((%s)::pg_catalog.float4)'
-                  WHEN 'double precision' THEN 'pg_catalog.float8send((%s)::pg_catalog.float8)'
-                  WHEN 'bit' THEN 'pg_catalog.bit_send((%s)::pg_catalog."bit")'
-                  WHEN 'date' THEN 'pg_catalog.date_send((%s)::pg_catalog.date)'
-                  WHEN 'timestamp' THEN 'pg_catalog.timestamp_send((%s)::pg_catalog.timestamp)'
-                  WHEN 'timestamptz' THEN 'pg_catalog.timestamptz_send((%s)::pg_catalog.timestamptz)'
-                  WHEN 'interval' THEN 'pg_catalog.interval_send((%s)::pg_catalog.interval)'
-                  WHEN 'bytea' THEN '(%s)::pg_catalog.bytea'
-                  WHEN 'uuid' THEN 'pg_catalog.uuid_send((%s)::pg_catalog.uuid)'
-                  WHEN 'inet' THEN 'pg_catalog.inet_send((%s)::pg_catalog.inet)'
-                  WHEN 'jsonb' THEN '(''\x01''::pg_catalog.bytea OPERATOR(pg_catalog.||) pg_catalog.convert_to((%s)::pg_catalog.jsonb::pg_catalog.text, ''UTF8''))'
-                  ELSE 'pg_catalog.convert_to((%s)::pg_catalog.text, ''UTF8'')' END, expression)
+  RETURN (
+    SELECT format(CASE split_part(image_type, '(', 1)
+                    WHEN 'boolean' THEN 'pg_catalog.boolsend((%s)::pg_catalog.bool)'
+                    WHEN 'smallint' THEN 'pg_catalog.int2send((%s)::pg_catalog.int2)'
+                    WHEN 'integer' THEN 'pg_catalog.int4send((%s)::pg_catalog.int4)'
+                    WHEN 'bigint' THEN 'pg_catalog.int8send((%s)::pg_catalog.int8)'
+                    WHEN 'numeric' THEN 'pg_catalog.numeric_send((%s)::pg_catalog.numeric)'
+                    WHEN 'real' THEN 'pg_catalog.float4send((%s)::pg_catalog.float4)'
+                    WHEN 'double precision' THEN 'pg_catalog.float8send((%s)::pg_catalog.float8)'
+                    WHEN 'bit' THEN 'pg_catalog.bit_send((%s)::pg_catalog."bit")'
+                    WHEN 'date' THEN 'pg_catalog.date_send((%s)::pg_catalog.date)'
+                    WHEN 'timestamp' THEN 'pg_catalog.timestamp_send((%s)::pg_catalog.timestamp)'
+                    WHEN 'timestamptz' THEN 'pg_catalog.timestamptz_send((%s)::pg_catalog.timestamptz)'
+                    WHEN 'interval' THEN 'pg_catalog.interval_send((%s)::pg_catalog.interval)'
+                    WHEN 'bytea' THEN '(%s)::pg_catalog.bytea'
+                    WHEN 'uuid' THEN 'pg_catalog.uuid_send((%s)::pg_catalog.uuid)'
+                    WHEN 'inet' THEN 'pg_catalog.inet_send((%s)::pg_catalog.inet)'
+                    WHEN 'jsonb' THEN '(''\x01''::pg_catalog.bytea OPERATOR(pg_catalog.||) pg_catalog.convert_to((%s)::pg_catalog.jsonb::pg_catalog.text, ''UTF8''))'
+                    ELSE 'pg_catalog.convert_to((%s)::pg_catalog.text, ''UTF8'')' END, expression));
+END
 $$;
 COMMENT ON FUNCTION tandem._sent(text, text) IS 'SQL that gives a value in the binary format of an image type';
 
 CREATE FUNCTION tandem._tuple_of(expressions text[], image_types text[]) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT format('%L::pg_catalog.bytea', '\x' || lpad(to_hex(cardinality(expressions)), 4, '0'))
-         || string_agg(CASE WHEN e IS NULL THEN ' OPERATOR(pg_catalog.||) ''\xffffffff''::pg_catalog.bytea'
-                            ELSE format(' OPERATOR(pg_catalog.||) coalesce(pg_catalog.int4send(pg_catalog.octet_length(%1$s)) OPERATOR(pg_catalog.||) %1$s, ''\xffffffff''::pg_catalog.bytea)',
-                                        tandem._sent(e, t)) END, '' ORDER BY n)
-  FROM unnest(expressions, image_types) WITH ORDINALITY AS c(e, t, n)
+BEGIN
+  RETURN (
+    SELECT format('%L::pg_catalog.bytea', '\x' || lpad(to_hex(cardinality(expressions)), 4, '0'))
+           || string_agg(CASE WHEN e IS NULL THEN ' OPERATOR(pg_catalog.||) ''\xffffffff''::pg_catalog.bytea'
+                              ELSE format(' OPERATOR(pg_catalog.||) coalesce(pg_catalog.int4send(pg_catalog.octet_length(%1$s)) OPERATOR(pg_catalog.||) %1$s, ''\xffffffff''::pg_catalog.bytea)',
+                                          tandem._sent(e, t)) END, '' ORDER BY n)
+    FROM unnest(expressions, image_types) WITH ORDINALITY AS c(e, t, n));
+END
 $$;
 COMMENT ON FUNCTION tandem._tuple_of(text[], text[]) IS 'SQL that makes a tuple of values (docs/protocol.md section 2); NULL in place of an expression: a field without value';
 
 CREATE FUNCTION tandem._target_key_columns(table_id integer) RETURNS name[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT array_agg(tandem._target_name(t.table_id, k.name) ORDER BY k.position)
-  FROM tandem.source_table AS t, unnest(t.key_columns) WITH ORDINALITY AS k(name, position) WHERE t.table_id = _target_key_columns.table_id
+BEGIN
+  RETURN (
+    SELECT array_agg(tandem._target_name(t.table_id, k.name) ORDER BY k.position)
+    FROM tandem.source_table AS t, unnest(t.key_columns) WITH ORDINALITY AS k(name, position) WHERE t.table_id = _target_key_columns.table_id);
+END
 $$;
 COMMENT ON FUNCTION tandem._target_key_columns(integer) IS 'columns of the target that hold the old key, in key order';
 
 CREATE FUNCTION tandem._key_types(table_id integer) RETURNS text[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT array_agg(c.image_type ORDER BY k.position)
-  FROM tandem.source_table AS t CROSS JOIN LATERAL unnest(t.key_columns) WITH ORDINALITY AS k(name, position)
-  JOIN tandem.source_column AS c ON c.table_id = t.table_id AND c.name = k.name WHERE t.table_id = _key_types.table_id
+BEGIN
+  RETURN (
+    SELECT array_agg(c.image_type ORDER BY k.position)
+    FROM tandem.source_table AS t CROSS JOIN LATERAL unnest(t.key_columns) WITH ORDINALITY AS k(name, position)
+    JOIN tandem.source_column AS c ON c.table_id = t.table_id AND c.name = k.name WHERE t.table_id = _key_types.table_id);
+END
 $$;
 COMMENT ON FUNCTION tandem._key_types(integer) IS 'image types of the old key, in key order';
 
 CREATE FUNCTION tandem._reverse_expressions(table_id integer) RETURNS TABLE (ordinal integer, name text, image_type text, expression text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT c.ordinal, c.name, c.image_type,
-         CASE WHEN c.generated THEN NULL
-              ELSE coalesce(r.expression, 't.' || quote_ident(tandem._target_name(c.table_id, c.name))) END
-  FROM tandem.source_column AS c LEFT JOIN tandem.reverse_column AS r ON r.table_id = c.table_id AND r.name = c.name
-  WHERE c.table_id = _reverse_expressions.table_id
+BEGIN
+  RETURN QUERY
+    SELECT c.ordinal, c.name, c.image_type,
+           CASE WHEN c.generated THEN NULL
+                ELSE coalesce(r.expression, 't.' || quote_ident(tandem._target_name(c.table_id, c.name))) END
+    FROM tandem.source_column AS c LEFT JOIN tandem.reverse_column AS r ON r.table_id = c.table_id AND r.name = c.name
+    WHERE c.table_id = _reverse_expressions.table_id;
+END
 $$;
 COMMENT ON FUNCTION tandem._reverse_expressions(integer) IS 'for each old column the SQL over a row t of the target that gives it back, NULL where there is none';
 
 CREATE FUNCTION tandem._reverse_obstacles(table_id integer) RETURNS SETOF text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT 'it has a filter: rows outside of it could not be told from rows of others' FROM tandem.source_table AS t
-  WHERE t.table_id = _reverse_obstacles.table_id AND t.filter IS NOT NULL
-  UNION ALL
-  SELECT 'its target is shared with other tables' FROM tandem.source_table AS t
-  WHERE t.table_id = _reverse_obstacles.table_id
-    AND (t.constants <> '{}' OR EXISTS (SELECT FROM tandem.source_table AS o WHERE o.target = t.target AND o.table_id <> t.table_id))
-  UNION ALL
-  SELECT format('old column "%s" is in the target only as part of an expression (%s); declare the way back: SELECT tandem.set_reverse(%L, ''{"%s": "…"}'');',
-                e.name, (SELECT string_agg(quote_ident(m.name), ', ') FROM tandem.target_column AS m
-                         WHERE m.table_id = _reverse_obstacles.table_id AND m.expression ~ ('\m' || regexp_replace(e.name, '(\W)', '\\\1', 'g') || '\M')),
-                tandem._table_label(_reverse_obstacles.table_id), e.name)
-  FROM tandem._reverse_expressions(_reverse_obstacles.table_id) AS e
-  JOIN tandem.source_column AS c ON c.table_id = _reverse_obstacles.table_id AND c.ordinal = e.ordinal
-  WHERE e.expression IS NULL AND NOT c.generated
-    AND EXISTS (SELECT FROM tandem.target_column AS m
-                WHERE m.table_id = _reverse_obstacles.table_id AND m.expression ~ ('\m' || regexp_replace(e.name, '(\W)', '\\\1', 'g') || '\M'))
+BEGIN
+  RETURN QUERY
+    SELECT 'it has a filter: rows outside of it could not be told from rows of others' FROM tandem.source_table AS t
+    WHERE t.table_id = _reverse_obstacles.table_id AND t.filter IS NOT NULL
+    UNION ALL
+    SELECT 'its target is shared with other tables' FROM tandem.source_table AS t
+    WHERE t.table_id = _reverse_obstacles.table_id
+      AND (t.constants <> '{}' OR EXISTS (SELECT FROM tandem.source_table AS o WHERE o.target = t.target AND o.table_id <> t.table_id))
+    UNION ALL
+    SELECT format('old column "%s" is in the target only as part of an expression (%s); declare the way back: SELECT tandem.set_reverse(%L, ''{"%s": "…"}'');',
+                  e.name, (SELECT string_agg(quote_ident(m.name), ', ') FROM tandem.target_column AS m
+                           WHERE m.table_id = _reverse_obstacles.table_id AND m.expression ~ ('\m' || regexp_replace(e.name, '(\W)', '\\\1', 'g') || '\M')),
+                  tandem._table_label(_reverse_obstacles.table_id), e.name)
+    FROM tandem._reverse_expressions(_reverse_obstacles.table_id) AS e
+    JOIN tandem.source_column AS c ON c.table_id = _reverse_obstacles.table_id AND c.ordinal = e.ordinal
+    WHERE e.expression IS NULL AND NOT c.generated
+      AND EXISTS (SELECT FROM tandem.target_column AS m
+                  WHERE m.table_id = _reverse_obstacles.table_id AND m.expression ~ ('\m' || regexp_replace(e.name, '(\W)', '\\\1', 'g') || '\M'));
+END
 $$;
 COMMENT ON FUNCTION tandem._reverse_obstacles(integer) IS 'why rows of the target cannot be written back to the old table, one line each';
 
@@ -244,19 +262,23 @@ COMMENT ON FUNCTION tandem._query_as_owner(oid, text, bytea[], jsonb) IS
   'runs a query of two parameters with the rights of a role; the expressions in it are that role''s';
 
 CREATE FUNCTION tandem._reverse_query(table_id integer) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT format('SELECT pg_catalog.encode(tandem_k.tandem_key, ''hex''), pg_catalog.encode(CASE WHEN t.ctid IS NOT NULL AND %4$s OPERATOR(pg_catalog.=) tandem_k.tandem_key THEN %1$s END, ''hex'')'
-                ' FROM (SELECT u.tandem_key, $2 OPERATOR(pg_catalog.->) (u.tandem_n::pg_catalog.int4 OPERATOR(pg_catalog.-) 1) AS tandem_texts'
-                ' FROM pg_catalog.unnest($1) WITH ORDINALITY AS u (tandem_key, tandem_n) OFFSET 0) AS tandem_k LEFT JOIN %3$s AS t ON %5$s',
-                (SELECT tandem._tuple_of(array_agg(e.expression ORDER BY e.ordinal), array_agg(e.image_type ORDER BY e.ordinal))
-                 FROM tandem._reverse_expressions(table_id) AS e),
-                table_id, t.target,
-                tandem._tuple_of(ARRAY(SELECT 't.' || quote_ident(k) FROM unnest(tandem._target_key_columns(table_id)) AS k), tandem._key_types(table_id)),
-                (SELECT string_agg(format('t.%I = (tandem_k.tandem_texts OPERATOR(pg_catalog.->>) %s)::%s', k, n - 1, format_type(a.atttypid, a.atttypmod)), ' AND ' ORDER BY n)
-                 FROM unnest(tandem._target_key_columns(table_id)) WITH ORDINALITY AS u(k, n)
-                 JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attname = k AND NOT a.attisdropped))
-  FROM tandem.source_table AS t WHERE t.table_id = _reverse_query.table_id
+#variable_conflict use_variable
+BEGIN
+  RETURN (
+    SELECT format('SELECT pg_catalog.encode(tandem_k.tandem_key, ''hex''), pg_catalog.encode(CASE WHEN t.ctid IS NOT NULL AND %4$s OPERATOR(pg_catalog.=) tandem_k.tandem_key THEN %1$s END, ''hex'')'
+                  ' FROM (SELECT u.tandem_key, $2 OPERATOR(pg_catalog.->) (u.tandem_n::pg_catalog.int4 OPERATOR(pg_catalog.-) 1) AS tandem_texts'
+                  ' FROM pg_catalog.unnest($1) WITH ORDINALITY AS u (tandem_key, tandem_n) OFFSET 0) AS tandem_k LEFT JOIN %3$s AS t ON %5$s',
+                  (SELECT tandem._tuple_of(array_agg(e.expression ORDER BY e.ordinal), array_agg(e.image_type ORDER BY e.ordinal))
+                   FROM tandem._reverse_expressions(table_id) AS e),
+                  table_id, t.target,
+                  tandem._tuple_of(ARRAY(SELECT 't.' || quote_ident(k) FROM unnest(tandem._target_key_columns(table_id)) AS k), tandem._key_types(table_id)),
+                  (SELECT string_agg(format('t.%I = (tandem_k.tandem_texts OPERATOR(pg_catalog.->>) %s)::%s', k, n - 1, format_type(a.atttypid, a.atttypmod)), ' AND ' ORDER BY n)
+                   FROM unnest(tandem._target_key_columns(table_id)) WITH ORDINALITY AS u(k, n)
+                   JOIN pg_attribute AS a ON a.attrelid = t.target AND a.attname = k AND NOT a.attisdropped))
+    FROM tandem.source_table AS t WHERE t.table_id = _reverse_query.table_id);
+END
 $$;
 COMMENT ON FUNCTION tandem._reverse_query(integer) IS 'query for the images of the rows of keys $1, whose text forms are $2';
 

@@ -41,15 +41,18 @@ COMMENT ON FUNCTION tandem._direct_statement(integer, oid, text, text[]) IS
 -- --- while the old side is the source of truth ------------------------------------------------------------------------------------
 
 CREATE FUNCTION tandem._write_query(wanted integer, view regclass) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT format('SELECT CASE WHEN %s THEN pg_catalog.encode(%s, ''hex'') END, pg_catalog.encode(%s, ''hex'')'
-                ' FROM (SELECT (CAST($2 OPERATOR(pg_catalog.->>) 0 AS %s)).*) AS t',
-                (SELECT string_agg(format('t.%I IS NOT NULL', k), ' AND ') FROM unnest(tandem._target_key_columns(wanted)) AS k),
-                tandem._tuple_of(ARRAY(SELECT 't.' || quote_ident(k) FROM unnest(tandem._target_key_columns(wanted)) AS k), tandem._key_types(wanted)),
-                (SELECT tandem._tuple_of(array_agg(e.expression ORDER BY e.ordinal), array_agg(e.image_type ORDER BY e.ordinal))
-                 FROM tandem._reverse_expressions(wanted) AS e),
-                view)
+BEGIN
+  RETURN (
+    SELECT format('SELECT CASE WHEN %s THEN pg_catalog.encode(%s, ''hex'') END, pg_catalog.encode(%s, ''hex'')'
+                  ' FROM (SELECT (CAST($2 OPERATOR(pg_catalog.->>) 0 AS %s)).*) AS t',
+                  (SELECT string_agg(format('t.%I IS NOT NULL', k), ' AND ') FROM unnest(tandem._target_key_columns(wanted)) AS k),
+                  tandem._tuple_of(ARRAY(SELECT 't.' || quote_ident(k) FROM unnest(tandem._target_key_columns(wanted)) AS k), tandem._key_types(wanted)),
+                  (SELECT tandem._tuple_of(array_agg(e.expression ORDER BY e.ordinal), array_agg(e.image_type ORDER BY e.ordinal))
+                   FROM tandem._reverse_expressions(wanted) AS e),
+                  view));
+END
 $$;
 COMMENT ON FUNCTION tandem._write_query(integer, regclass) IS 'query for the old key and the old image of a row of the view, whose text is $2 ->> 0';
 

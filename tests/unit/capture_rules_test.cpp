@@ -77,6 +77,31 @@ TEST(CaptureRules, TruncateRebuildAndAlter) {
     EXPECT_EQ(w.cause(identity), ""); // an index was added
 }
 
+// While the new side is the source of truth the fence may stand in for capture, so nothing is said of triggers.
+TEST(CaptureRules, ContentsOfAnOldTableAfterACutOver) {
+    World w;
+    const std::string identity = identity_of(w.source, w.seen).dump();
+    const auto cause = [&] {
+        const auto fault = judge_contents(w.table, w.source, w.seen, identity);
+        return fault ? fault->cause : "";
+    };
+    w.seen.triggers.clear();
+    w.seen.outbox_columns.clear();
+    EXPECT_EQ(cause(), "");
+    w.seen.indexes = "v 1 v";
+    w.seen.created = "2026-01-02 00:00:00";
+    EXPECT_EQ(cause(), ""); // an index was added
+    w.seen.numbers[""] = "20";
+    EXPECT_EQ(cause(), "rebuilt");
+    w.seen.created = "2026-01-01 00:00:00";
+    EXPECT_EQ(cause(), "truncated");
+    w.seen.exists = false;
+    EXPECT_EQ(cause(), "dropped");
+    w.source.server = "uuid/other";
+    EXPECT_EQ(cause(), "server");
+    EXPECT_FALSE(judge_contents(w.table, World().source, World().seen, ""));
+}
+
 TEST(CaptureRules, Partitions) {
     World w;
     w.seen.numbers = {{"#P#p0", "1"}, {"#P#p1", "2"}};

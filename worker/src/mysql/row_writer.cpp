@@ -414,6 +414,56 @@ struct RowWriter::Impl {
 
     std::string marks() const { return quote_name(connection.metadata_database, "write_mark"); }
 
+    std::set<std::string> found_marks(const std::vector<std::string> &wanted) {
+        std::set<std::string> found;
+        for (const auto &row :
+             client.rows("SELECT token FROM " + marks() + " WHERE token IN (" + quoted(wanted) + ")", "looking for marks"))
+            found.insert(row.at(0));
+        return found;
+    }
+
+    static std::string quoted(const std::vector<std::string> &texts) {
+        std::string list;
+        for (const std::string &text : texts)
+            list += (list.empty() ? "" : ", ") + quote_text(text);
+        return list;
+    }
+
+    // Epochs first, then marks: who led before can write no more once the epochs are locked.
+    bool attempt_together(const std::vector<MarkedWrites> &transactions) {
+        std::vector<std::string> wanted, fresh;
+        std::set<const core::TableConfig *> checked;
+        client.execute("START TRANSACTION", "beginning a transaction");
+        for (const MarkedWrites &one : transactions) {
+            wanted.push_back(one.mark);
+            for (const TableWrites &writes : one.tables)
+                if (checked.insert(writes.table).second)
+                    check_epoch(writes);
+        }
+        const std::set<std::string> there = found_marks(wanted);
+        bool refused = false;
+        for (const MarkedWrites &one : transactions) {
+            if (there.contains(one.mark))
+                continue;
+            fresh.push_back(one.mark);
+            for (const TableWrites &writes : one.tables) {
+                write_table(writes, {}, [&](const Row &, const std::string &, const std::string &, bool) { refused = true; });
+                if (refused) {
+                    rollback();
+                    return false;
+                }
+            }
+        }
+        if (!fresh.empty()) {
+            std::string values;
+            for (const std::string &mark : fresh)
+                values += (values.empty() ? "(" : ", (") + quote_text(mark) + ")";
+            client.execute("INSERT INTO " + marks() + " (token) VALUES " + values, "marking transactions as written");
+        }
+        client.execute("COMMIT", "committing rows on the old side");
+        return true;
+    }
+
     std::vector<RowRefusal> attempt(const std::vector<TableWrites> &tables, const std::string &mark) {
         std::vector<RowRefusal> refusals;
         std::vector<std::set<std::size_t>> left_out(tables.size());
@@ -424,8 +474,7 @@ struct RowWriter::Impl {
             for (const TableWrites &writes : tables)
                 if (checked.insert(writes.table).second)
                     check_epoch(writes);
-            if (!mark.empty() &&
-                !client.one_row("SELECT 1 FROM " + marks() + " WHERE token = " + quote_text(mark), "looking for a mark").empty()) {
+            if (!mark.empty() && !found_marks({mark}).empty()) {
                 rollback();
                 return {};
             }
@@ -485,6 +534,19 @@ std::vector<RowRefusal> RowWriter::write_once(const std::vector<TableWrites> &ta
     }
 }
 
+bool RowWriter::write_together(const std::vector<MarkedWrites> &transactions) {
+    try {
+        return impl_->attempt_together(transactions);
+    } catch (const core::SessionLost &) {
+        throw;
+    } catch (const core::Error &error) {
+        impl_->rollback();
+        if (error.sqlstate() == "55000")
+            throw;
+        return false;
+    }
+}
+
 void RowWriter::prepare_marks() {
     impl_->client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
     impl_->client.execute(
@@ -496,8 +558,8 @@ void RowWriter::prepare_marks() {
         "creating the table of written transactions on the old side");
 }
 
-void RowWriter::forget_mark(const std::string &mark) {
-    impl_->client.execute("DELETE FROM " + impl_->marks() + " WHERE token = " + quote_text(mark), "forgetting a mark");
+void RowWriter::forget_marks(const std::vector<std::string> &marks) {
+    impl_->client.execute("DELETE FROM " + impl_->marks() + " WHERE token IN (" + Impl::quoted(marks) + ")", "forgetting marks");
 }
 
 void RowWriter::ping() { impl_->client.execute("DO 0", "keeping the session alive"); }

@@ -35,6 +35,12 @@ struct TableWrites {
     std::vector<RowWrite> rows;
 };
 
+// One transaction of PostgreSQL and the token by which it is known again.
+struct MarkedWrites {
+    std::vector<TableWrites> tables;
+    std::string mark; // a UUID
+};
+
 // A row that was left out; all others of the transaction are written.
 struct RowRefusal {
     std::size_t table = 0; // position among the TableWrites
@@ -69,8 +75,11 @@ class RowWriter {
     // The same, once: a transaction whose mark the old side has is not written again. `mark` is a UUID; the table of marks must exist. What may pass
     // (a lock, a deadlock) is not tried again here.
     std::vector<RowRefusal> write_once(const std::vector<TableWrites> &tables, const std::string &mark);
+    // Several of them in one transaction of the old side. False: nothing was written, as a row was refused, or something was in the way: which of
+    // them that was is told by write_once. Throws SessionLost, and 55000 when an epoch has changed.
+    bool write_together(const std::vector<MarkedWrites> &transactions);
     void prepare_marks();
-    void forget_mark(const std::string &mark); // after the acknowledgement, which makes it unnecessary
+    void forget_marks(const std::vector<std::string> &marks); // after the acknowledgement, which makes them unnecessary
 
     void ping();
 

@@ -19,6 +19,7 @@ namespace {
 
 constexpr Millis shortest_pause{2}, longest_pause{100}; // an idle source costs ten small queries in a second
 constexpr Millis keep_alive{30000};
+constexpr std::size_t rows_together = 64; // their locks are held on the old side until the last of them is written
 
 } // namespace
 
@@ -139,29 +140,71 @@ bool WritePump::write_groups() {
     // make_durable: with synchronous_commit = off a commit is seen before it is on disk, and a crash takes it back. The old side must not have it then.
     api_->session().query("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_tandem', '')"
                           " WHERE pg_catalog.pg_current_wal_insert_lsn() > pg_catalog.pg_current_wal_flush_lsn()");
-    for (const Group &group : groups) {
-        if (stop_.requested() || !lease_->held() || !write(group))
+    const Group *const end = groups.data() + groups.size();
+    for (const Group *next = groups.data(); next != end;) {
+        std::size_t rows = 0;
+        const Group *some = next;
+        while (some != end && (some == next || rows + some->writes.size() <= rows_together))
+            rows += (some++)->writes.size();
+        if (some - next > 1 && write_together(next, some)) {
+            next = some;
+        } else {
+            for (; next != some; ++next)
+                if (stop_.requested() || !lease_->held() || !write(*next))
+                    return true;
+        }
+        if (stop_.requested() || !lease_->held())
             break;
     }
     return true;
 }
 
+// One entry for each row keeps the order of the transaction, which foreign keys need.
+mysql::MarkedWrites WritePump::writes_of(const Group &group) {
+    mysql::MarkedWrites writes{{}, group.token};
+    for (const Group::Write &write : group.writes) {
+        const Table &table = tables_.at(write.table_id);
+        writes.tables.push_back({&table.config, table.epoch, table.known, {write.row}});
+    }
+    return writes;
+}
+
+// Transactions that nothing speaks against cost one commit on each side (model G: Worker, second).
+bool WritePump::write_together(const Group *first, const Group *end) {
+    std::vector<mysql::MarkedWrites> writes;
+    std::vector<std::string> transactions, tokens;
+    for (const Group *group = first; group != end; ++group) {
+        writes.push_back(writes_of(*group));
+        transactions.push_back(group->transaction);
+        tokens.push_back(group->token);
+    }
+    if (!writer_->write_together(writes))
+        return false;
+    failpoint("writes:after_write");
+    acknowledge(transactions, tokens);
+    return true;
+}
+
+void WritePump::acknowledge(const std::vector<std::string> &transactions, const std::vector<std::string> &tokens) {
+    std::string list = "{";
+    for (const std::string &transaction : transactions)
+        list += (list.size() > 1 ? "," : "") + transaction;
+    api_->session().query(
+        "SELECT tandem.write_done($1, $2, t, NULL) FROM pg_catalog.unnest($3::pg_catalog.text[]) WITH ORDINALITY AS u (t, n) ORDER BY n",
+        {std::to_string(connection_.source_id), std::to_string(lease_->epoch()), list + "}"});
+    failpoint("writes:after_done");
+    writer_->forget_marks(tokens);
+}
+
 // A row that is refused is refused for good: its writer must look at it. Anything else (a lock, a table that is away, a right that is missing) is no
 // matter of the row; giving up what waits behind it would lose writes that the next minute takes.
 bool WritePump::write(const Group &group) {
-    std::vector<mysql::TableWrites> writes;
-    std::vector<const Group::Write *> first; // of each entry
-    for (const Group::Write &write : group.writes) {
-        const Table &table = tables_.at(write.table_id);
-        // One entry for each row keeps the order of the transaction, which foreign keys need.
-        writes.push_back({&table.config, table.epoch, table.known, {write.row}});
-        first.push_back(&write);
-    }
+    const std::vector<mysql::TableWrites> writes = writes_of(group).tables;
     json refusal = nullptr;
     try {
         const std::vector<mysql::RowRefusal> refused = writer_->write_once(writes, group.token);
         if (!refused.empty())
-            refusal = {{"write_id", first[refused.front().table]->id},
+            refusal = {{"write_id", group.writes[refused.front().table].id},
                        {"sqlstate", refused.front().sqlstate},
                        {"message", refused.front().message},
                        {"may_pass", false},
@@ -171,26 +214,27 @@ bool WritePump::write(const Group &group) {
     } catch (const Error &error) {
         if (error.sqlstate() == "55000") // another writer took the epoch
             throw;
-        refusal = {{"write_id", first.front()->id},
+        refusal = {{"write_id", group.writes.front().id},
                    {"sqlstate", error.sqlstate()},
                    {"message", error.what()},
                    {"may_pass", true},
                    {"conflict", false}};
     }
     failpoint("writes:after_write");
-    if (!refusal.is_null())
-        log::warning("transaction not taken by the old side", {{"source", connection_.name},
-                                                               {"transaction", group.transaction},
-                                                               {"write_id", refusal.at("write_id").get<std::string>()},
-                                                               {"sqlstate", refusal.at("sqlstate").get<std::string>()},
-                                                               {"error", refusal.at("message").get<std::string>()}});
+    if (refusal.is_null()) {
+        acknowledge({group.transaction}, {group.token});
+        return true;
+    }
+    log::warning("transaction not taken by the old side", {{"source", connection_.name},
+                                                           {"transaction", group.transaction},
+                                                           {"write_id", refusal.at("write_id").get<std::string>()},
+                                                           {"sqlstate", refusal.at("sqlstate").get<std::string>()},
+                                                           {"error", refusal.at("message").get<std::string>()}});
     api_->session().query("SELECT tandem.write_done($1, $2, $3, $4)",
                           {std::to_string(connection_.source_id), std::to_string(lease_->epoch()), group.transaction,
-                           refusal.is_null() ? std::nullopt : std::optional(refusal.dump(-1, ' ', false, json::error_handler_t::replace))});
+                           refusal.dump(-1, ' ', false, json::error_handler_t::replace)});
     failpoint("writes:after_done");
-    if (refusal.is_null())
-        writer_->forget_mark(group.token);
-    return refusal.is_null() || !refusal.at("may_pass").get<bool>();
+    return !refusal.at("may_pass").get<bool>();
 }
 
 } // namespace tandem::sync

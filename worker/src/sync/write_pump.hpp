@@ -40,8 +40,11 @@ class WritePump {
     std::vector<Group> read_groups();
     std::vector<bool> known_columns(int table_id);
     void take_tables(const std::set<int> &table_ids);
-    bool write_groups();            // false: nothing waits
-    bool write(const Group &group); // false: it is to be tried again, and whatever comes behind it waits
+    bool write_groups(); // false: nothing waits
+    mysql::MarkedWrites writes_of(const Group &group);
+    bool write_together(const Group *first, const Group *end); // false: none of them was written
+    bool write(const Group &group);                            // false: it is to be tried again, and whatever comes behind it waits
+    void acknowledge(const std::vector<std::string> &transactions, const std::vector<std::string> &tokens);
 
     const std::string conninfo_;
     const std::string holder_;
