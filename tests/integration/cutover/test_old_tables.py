@@ -86,3 +86,24 @@ def test_a_cutover_right_after_a_rollback(moved):
         assert set(moved.states().values()) == {"syncing"}
     moved.wait_caught_up()
     equal(moved)
+
+
+def test_contract_of_the_last_tables_leaves_nothing_of_ours(moved):
+    ready(moved, TABLES)
+    call(moved, "cutover", TABLES, waive=WAIVE, max_pause="5 s")
+    call(moved, "contract", TABLES, confirm="no way back")
+    assert "capture_gap of the metadata database" in moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1")
+    assert moved.old.value("SELECT count(*) FROM information_schema.tables WHERE table_schema = %s", (moved.metadata,)) == 0
+    assert moved.old.value("SELECT count(*) FROM information_schema.triggers WHERE trigger_schema = %s", (moved.old_database,)) == 0
+    # And another table begins as the first did, with the same worker.
+    moved.write("CREATE TABLE late (id INT PRIMARY KEY, v INT) ENGINE=InnoDB", "INSERT INTO late VALUES (1, 1)")
+    moved.add_table("late")
+    moved.sql("SELECT tandem.start('late')")
+    moved.wait_caught_up()
+    moved.sql("SELECT tandem.create_routed_view('late', 'late_v')")
+    moved.sql("UPDATE late_v SET v = 2 WHERE id = 1")
+    assert moved.value("SELECT tandem.wait_for_old()")
+    moved.wait_caught_up()
+    assert not moved.differences(["late"])
+    moved.sql("SELECT tandem.drop_table('late')")
+    wait_until(lambda: moved.old.value("SELECT count(*) FROM information_schema.tables WHERE table_schema = %s", (moved.metadata,)) == 0, 30, 0.1, "nothing of ours")

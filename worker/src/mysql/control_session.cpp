@@ -52,6 +52,32 @@ class LockTimeout {
     ControlClient &client_;
 };
 
+// Who makes the first outbox of a metadata database, and who removes the last, of any source: not both at once.
+class MetadataLock {
+  public:
+    MetadataLock(ControlClient &client, const core::SourceConnection &connection)
+        : client_(client),
+          name_("MD5(" + quote_text("pg_tandem/" + connection.metadata_database) + ")") { // names of locks have 64 characters
+        if (client_.query("SELECT GET_LOCK(" + name_ + ", 10)", "locking the metadata database").at(0).at(0).value_or("0") != "1")
+            throw core::Error(core::Side::old_side, "55P03", "another tandem-sync has the metadata database locked", true);
+    }
+    ~MetadataLock() {
+        try {
+            client_.query("SELECT RELEASE_LOCK(" + name_ + ")", "unlocking the metadata database");
+        } catch (const core::Error &) {
+            // The session is gone, and its locks with it.
+        }
+    }
+    MetadataLock(const MetadataLock &) = delete;
+    MetadataLock &operator=(const MetadataLock &) = delete;
+
+  private:
+    ControlClient &client_;
+    const std::string name_;
+};
+
+constexpr std::array shared_tables{gap_table, "table_phase", "durable_mark", write_mark, server_mark};
+
 } // namespace
 
 struct ControlSession::Impl {
@@ -217,11 +243,13 @@ std::vector<nlohmann::json> ControlSession::describe(const std::vector<std::stri
 void ControlSession::install_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {
     ControlClient &client = impl_->client;
     const LockTimeout timeout(client, lock_timeout_ms);
+    const MetadataLock lock(client, impl_->connection);
     const std::string doing = "creating the outbox of table \"" + table.name + "\"";
     client.execute(create_metadata_database(impl_->connection), "creating the metadata database on the old side");
     client.execute(create_gap_table(impl_->connection), "creating the gap table on the old side");
     client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
     client.execute(create_durable_mark(impl_->connection), "creating the table of durable marks on the old side");
+    client.execute(create_write_mark(impl_->connection), "creating the table of written transactions on the old side");
     client.execute(create_server_mark(impl_->connection), "marking the old server");
     client.execute(set_server_mark(impl_->connection, random_id()), "marking the old server");
 
@@ -250,9 +278,10 @@ void ControlSession::install_capture(const core::TableConfig &table, unsigned lo
             impl_->make_trigger(table, trigger);
 }
 
-void ControlSession::remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {
+std::vector<std::string> ControlSession::remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms) {
     ControlClient &client = impl_->client;
     const LockTimeout timeout(client, lock_timeout_ms);
+    const MetadataLock lock(client, impl_->connection);
     // Triggers first: without the outbox they would only record gaps.
     for (const Trigger &trigger : triggers(impl_->connection, table))
         impl_->drop_trigger(trigger.name);
@@ -262,6 +291,21 @@ void ControlSession::remove_capture(const core::TableConfig &table, unsigned loc
         clear_gaps(table);
     if (impl_->table_exists(impl_->connection.metadata_database, "table_phase"))
         client.execute(forget_phase(impl_->connection, table), "forgetting the phase of table \"" + table.name + "\"");
+    std::vector<std::string> dropped;
+    const std::string schema = quote_text(impl_->connection.metadata_database);
+    if (!client
+             .query("SELECT 1 FROM information_schema.tables WHERE table_schema = " + schema +
+                        " AND LOCATE('_outbox_', table_name) > 0 LIMIT 1",
+                    "looking for other outboxes")
+             .empty())
+        return dropped;
+    for (const char *name : shared_tables)
+        if (impl_->table_exists(impl_->connection.metadata_database, name)) {
+            client.execute("DROP TABLE IF EXISTS " + quote_name(impl_->connection.metadata_database, name),
+                           std::string("dropping table ") + name + " of the metadata database");
+            dropped.emplace_back(name);
+        }
+    return dropped;
 }
 
 void ControlSession::clear_gaps(const core::TableConfig &table) {

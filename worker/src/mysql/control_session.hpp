@@ -33,7 +33,8 @@ class ControlSession {
     // Creates what is missing of metadata database, gap table, outbox and triggers. Idempotent. DDL waits at most
     // `lock_timeout_ms` for the table (an open transaction of the application holds it up); then core::Error, retryable.
     void install_capture(const core::TableConfig &table, unsigned lock_timeout_ms);
-    void remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms); // idempotent
+    // Idempotent. With the last outbox of the metadata database its shared tables go as well, whatever source they were made for; returns their names.
+    std::vector<std::string> remove_capture(const core::TableConfig &table, unsigned lock_timeout_ms);
     // Everything about one table, with the text of its triggers as it was written.
     CaptureStatus check_capture(const core::TableConfig &table);
     // All tables in a few queries. `everywhere`: triggers of ours are looked for on every table of the database.

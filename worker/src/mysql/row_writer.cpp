@@ -3,6 +3,7 @@
 #include "core/error.hpp"
 #include "core/key_text.hpp"
 #include "core/table_config.hpp"
+#include "mysql/capture_ddl.hpp"
 #include "mysql/client.hpp"
 #include "mysql/errors.hpp"
 #include "mysql/old_phase.hpp"
@@ -412,7 +413,7 @@ struct RowWriter::Impl {
                        row.refusal.empty() ? "the old side does not show the row under the key it was written with" : row.refusal, false);
     }
 
-    std::string marks() const { return quote_name(connection.metadata_database, "write_mark"); }
+    std::string marks() const { return quote_name(connection.metadata_database, write_mark); }
 
     std::set<std::string> found_marks(const std::vector<std::string> &wanted) {
         std::set<std::string> found;
@@ -549,13 +550,7 @@ bool RowWriter::write_together(const std::vector<MarkedWrites> &transactions) {
 
 void RowWriter::prepare_marks() {
     impl_->client.execute(create_phase_table(impl_->connection), "creating the table of phases on the old side");
-    impl_->client.execute(
-        "CREATE TABLE IF NOT EXISTS " + impl_->marks() +
-            " (\n"
-            "  token CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,\n"
-            "  at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n"
-            ") ENGINE=InnoDB COMMENT='pg_tandem: transactions of PostgreSQL that were written here and are not acknowledged yet'",
-        "creating the table of written transactions on the old side");
+    impl_->client.execute(create_write_mark(impl_->connection), "creating the table of written transactions on the old side");
 }
 
 void RowWriter::forget_marks(const std::vector<std::string> &marks) {

@@ -424,10 +424,12 @@ void Pump::contract(CutoverRun &run) {
         }
         mysql::ControlSession session(row_.connection);
         const bool complete = session.check_capture(*config).complete;
-        session.remove_capture(*config, settings_.source_lock_timeout_ms);
+        const std::vector<std::string> shared = session.remove_capture(*config, settings_.source_lock_timeout_ms);
         if (complete)
             run.step("old side", "capture of " + config->name + ": triggers tandem_ai_, tandem_au_, tandem_ad_" + config->trigger_suffix +
                                      ", outbox " + config->outbox + ", its rows of capture_gap and table_phase");
+        for (const std::string &name : shared)
+            run.step("old side", "table " + name + " of the metadata database: it was the last table there");
         failpoint("contract:in_removal");
     }
 }
