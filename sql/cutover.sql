@@ -61,6 +61,18 @@ ALTER TABLE pairs DROP extra;
 INSERT INTO tandem.reverse_letter (table_id, key, dead, sqlstate, message, next_attempt)
 SELECT table_id, tandem.encode_key(table_id, '{"b": "x", "a": 1}'), true, '22001', 'too long', now() FROM tandem.tables WHERE "table" = 'pairs';
 SELECT "table", finding, key, detail FROM tandem.rollback_readiness('{pairs}') WHERE finding <> 'lag';
+-- An old table that was emptied or rebuilt, as the worker tells, and that no clean pass has seen since; noticed once.
+BEGIN;
+SELECT table_id AS id FROM tandem.tables WHERE "table" = 'pairs' \gset
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', false, 'reason', NULL)));
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', true, 'reason', NULL)));
+SELECT noticed_at FROM tandem.old_table_change \gset
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', true, 'reason', 'emptied')));
+SELECT noticed_at = :'noticed_at' AS still FROM tandem.old_table_change;
+INSERT INTO tandem.reconcile_ledger (table_id, pass_started_at, pass_finished_at, last_clean_at) VALUES (:id, now() + interval '1 day', now() + interval '2 days', now() + interval '2 days');
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', false, 'reason', 'emptied')));
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 2}'::jsonb, 'empty', false, 'reason', 'rebuilt')));
+ROLLBACK;
 SELECT source, tables, state, meaning, call FROM tandem.doctor();
 CALL tandem.rollback('{pairs}', max_pause => '20 s');
 DELETE FROM tandem.reverse_letter;
