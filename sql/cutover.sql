@@ -71,7 +71,6 @@ SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_buil
 SELECT noticed_at = :'noticed_at' AS still FROM tandem.old_table_change;
 INSERT INTO tandem.reconcile_ledger (table_id, pass_started_at, pass_finished_at, last_clean_at) VALUES (:id, now() + interval '1 day', now() + interval '2 days', now() + interval '2 days');
 SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', false, 'reason', 'emptied')));
-SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 2}'::jsonb, 'empty', false, 'reason', 'rebuilt')));
 ROLLBACK;
 SELECT source, tables, state, meaning, call FROM tandem.doctor();
 CALL tandem.rollback('{pairs}', max_pause => '20 s');
