@@ -92,14 +92,6 @@ std::string set_server_mark(const core::SourceConnection &connection, const std:
     return "INSERT IGNORE INTO " + quote_name(connection.metadata_database, server_mark) + " VALUES (1, " + plain_literal(id) + ")";
 }
 
-std::string create_write_mark(const core::SourceConnection &connection) {
-    return "CREATE TABLE IF NOT EXISTS " + quote_name(connection.metadata_database, write_mark) +
-           " (\n"
-           "  token CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,\n"
-           "  at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n"
-           ") ENGINE=InnoDB COMMENT='pg_tandem: transactions of PostgreSQL that were written here and are not acknowledged yet'";
-}
-
 std::string create_outbox(const core::SourceConnection &connection, const core::TableConfig &table) {
     std::string columns;
     const auto key = core::key_columns_of(table);

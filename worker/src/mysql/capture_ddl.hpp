@@ -11,7 +11,6 @@ namespace tandem::mysql {
 
 inline constexpr const char *gap_table = "capture_gap";
 inline constexpr const char *server_mark = "server_mark";
-inline constexpr const char *write_mark = "write_mark";
 
 struct Trigger {
     std::string name;
@@ -26,7 +25,6 @@ std::string create_metadata_database(const core::SourceConnection &connection);
 std::string create_gap_table(const core::SourceConnection &connection);
 std::string create_server_mark(const core::SourceConnection &connection);
 std::string set_server_mark(const core::SourceConnection &connection, const std::string &id); // keeps a mark that is there
-std::string create_write_mark(const core::SourceConnection &connection);
 std::string create_outbox(const core::SourceConnection &connection, const core::TableConfig &table);
 std::array<Trigger, 3> triggers(const core::SourceConnection &connection, const core::TableConfig &table);
 std::string create_trigger(const core::SourceConnection &connection, const core::TableConfig &table, const Trigger &trigger);

@@ -13,6 +13,7 @@
 #include "mysql/old_phase.hpp"
 #include "mysql/privileges.hpp"
 #include "mysql/sql_text.hpp"
+#include "mysql/write_marks.hpp"
 
 #include <chrono>
 #include <random>

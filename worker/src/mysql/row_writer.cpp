@@ -3,7 +3,6 @@
 #include "core/error.hpp"
 #include "core/key_text.hpp"
 #include "core/table_config.hpp"
-#include "mysql/capture_ddl.hpp"
 #include "mysql/client.hpp"
 #include "mysql/errors.hpp"
 #include "mysql/old_phase.hpp"
@@ -11,6 +10,7 @@
 #include "mysql/row_reader.hpp"
 #include "mysql/row_values.hpp"
 #include "mysql/sql_text.hpp"
+#include "mysql/write_marks.hpp"
 
 #include <algorithm>
 #include <functional>
@@ -413,23 +413,6 @@ struct RowWriter::Impl {
                        row.refusal.empty() ? "the old side does not show the row under the key it was written with" : row.refusal, false);
     }
 
-    std::string marks() const { return quote_name(connection.metadata_database, write_mark); }
-
-    std::set<std::string> found_marks(const std::vector<std::string> &wanted) {
-        std::set<std::string> found;
-        for (const auto &row :
-             client.rows("SELECT token FROM " + marks() + " WHERE token IN (" + quoted(wanted) + ")", "looking for marks"))
-            found.insert(row.at(0));
-        return found;
-    }
-
-    static std::string quoted(const std::vector<std::string> &texts) {
-        std::string list;
-        for (const std::string &text : texts)
-            list += (list.empty() ? "" : ", ") + quote_text(text);
-        return list;
-    }
-
     // Epochs first, then marks: who led before can write no more once the epochs are locked.
     bool attempt_together(const std::vector<MarkedWrites> &transactions) {
         std::vector<std::string> wanted, fresh;
@@ -441,7 +424,7 @@ struct RowWriter::Impl {
                 if (checked.insert(writes.table).second)
                     check_epoch(writes);
         }
-        const std::set<std::string> there = found_marks(wanted);
+        const std::set<std::string> there = find_marks(client, connection, wanted);
         bool refused = false;
         for (const MarkedWrites &one : transactions) {
             if (there.contains(one.mark))
@@ -455,12 +438,8 @@ struct RowWriter::Impl {
                 }
             }
         }
-        if (!fresh.empty()) {
-            std::string values;
-            for (const std::string &mark : fresh)
-                values += (values.empty() ? "(" : ", (") + quote_text(mark) + ")";
-            client.execute("INSERT INTO " + marks() + " (token) VALUES " + values, "marking transactions as written");
-        }
+        if (!fresh.empty())
+            make_marks(client, connection, fresh);
         client.execute("COMMIT", "committing rows on the old side");
         return true;
     }
@@ -475,7 +454,7 @@ struct RowWriter::Impl {
             for (const TableWrites &writes : tables)
                 if (checked.insert(writes.table).second)
                     check_epoch(writes);
-            if (!mark.empty() && !found_marks({mark}).empty()) {
+            if (!mark.empty() && !find_marks(client, connection, {mark}).empty()) {
                 rollback();
                 return {};
             }
@@ -489,8 +468,7 @@ struct RowWriter::Impl {
                             });
             if (!refused) {
                 if (!mark.empty())
-                    client.execute("INSERT INTO " + marks() + " (token) VALUES (" + quote_text(mark) + ")",
-                                   "marking a transaction as written");
+                    make_marks(client, connection, {mark});
                 client.execute("COMMIT", "committing rows on the old side");
                 return refusals;
             }
@@ -553,9 +531,7 @@ void RowWriter::prepare_marks() {
     impl_->client.execute(create_write_mark(impl_->connection), "creating the table of written transactions on the old side");
 }
 
-void RowWriter::forget_marks(const std::vector<std::string> &marks) {
-    impl_->client.execute("DELETE FROM " + impl_->marks() + " WHERE token IN (" + Impl::quoted(marks) + ")", "forgetting marks");
-}
+void RowWriter::forget_marks(const std::vector<std::string> &marks) { mysql::forget_marks(impl_->client, impl_->connection, marks); }
 
 void RowWriter::ping() { impl_->client.execute("DO 0", "keeping the session alive"); }
 
