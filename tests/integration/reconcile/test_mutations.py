@@ -7,7 +7,7 @@ from helpers import key_text, reconcile
 from mutations import Mutator, tables
 
 ADD_ALL = False
-MUTATIONS = int(os.environ.get("TANDEM_MUTATIONS", 100000 if paths.long_version() else 2000))
+MUTATIONS = int(os.environ.get("TANDEM_MUTATIONS", 100000 if paths.long_version() else 1200))
 ROWS = 60 if MUTATIONS <= 5000 else 250
 
 

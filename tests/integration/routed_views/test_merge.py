@@ -137,7 +137,7 @@ def test_versions_never_go_back_under_double_writes(merged):
     threads += [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
-    done.wait(6)
+    done.wait(4)
     done.set()
     for thread in threads:
         thread.join()

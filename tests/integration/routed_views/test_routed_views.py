@@ -26,6 +26,9 @@ def test_values_are_the_same_from_either_side(views):
         assert views.sql(f"SELECT v::text FROM {table}_v AS v ORDER BY 1") == from_old
         strategy(views, table, "new_fallback_old")
         assert views.sql(f"SELECT v::text FROM {table}_v AS v ORDER BY 1") == from_old
+        views.sql("SELECT tandem.set_dual_write_policy(%s, version_column => %s)", (table, {"kinds": "dt", "pair": "v"}[table]))
+        strategy(views, table, "merge")
+        assert views.sql(f"SELECT v::text FROM {table}_v AS v ORDER BY 1") == from_old
         assert len(from_old) == 2
     views.check()
 
