@@ -245,7 +245,7 @@ def test_the_later_one_wins(scene, application):
 
 def test_a_row_that_the_application_is_writing_is_not_overwritten(scene):
     """The verification of a write whose other half failed finds the row locked by the next write: that one must not be taken back."""
-    scene.sql("SELECT tandem.set_dual_write_policy('busy', grace => '0.3 s')")
+    scene.sql("SELECT tandem.set_dual_write_policy('busy', grace => '1.5 s')")
     scene.sql("SELECT tandem.set_phase('busy', 'dual_write')")
     scene.sql("UPDATE busy SET n = 2 WHERE id = 1")  # the old side's half fails
     connection = scene.pg.connect(scene.database)

@@ -12,7 +12,7 @@ ADD_ALL = False
 def trial(scene):
     scene.sql("CREATE TABLE trial (id int PRIMARY KEY, owner text, amount int CONSTRAINT not_in_debt CHECK (amount >= 0), code int UNIQUE)")
     scene.sql("CREATE TABLE trial_queued (id int PRIMARY KEY, amount int CONSTRAINT not_in_debt CHECK (amount >= 0))")
-    for name, value in (("backfill_direct_rows", "50"), ("shadow_slow_apply", "30ms")):
+    for name, value in (("backfill_direct_rows", "50"), ("shadow_slow_apply", "500ms")):
         scene.sql(f"ALTER SYSTEM SET tandem.{name} = '{value}'")
     scene.sql("SELECT pg_reload_conf()")
     wait_until(lambda: scene.value("SHOW tandem.backfill_direct_rows") == "50", 10, 0.1, "the setting")
@@ -58,13 +58,13 @@ def test_changes_are_tried_and_the_report_is_of_now(trial):
 
 
 def test_slow_applies_are_listed(trial):
-    trial.sql("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.pg_sleep(0.1); RETURN NEW; END $$;"
+    trial.sql("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.pg_sleep(1); RETURN NEW; END $$;"
               "CREATE TRIGGER slowly BEFORE INSERT OR UPDATE ON trial FOR EACH ROW EXECUTE FUNCTION dawdle();"
               "ALTER TABLE trial ENABLE ALWAYS TRIGGER slowly")
     trial.write("UPDATE trial SET owner = 'slow' WHERE id = 44")
     trial.wait_caught_up()
     trial.sql("DROP TRIGGER slowly ON trial")
-    slow = trial.sql("SELECT rows, ms_per_row >= 100, first_key FROM tandem.shadow_slow_applies WHERE \"table\" = 'trial'")
+    slow = trial.sql("SELECT rows, ms_per_row >= 1000, first_key FROM tandem.shadow_slow_applies WHERE \"table\" = 'trial'")
     assert slow == [(1, True, {"id": 44})]
     assert trial.value("SELECT slow_applies FROM tandem.pg_stat_tandem_shadow_writes WHERE \"table\" = 'trial'") == 1
 

@@ -6,6 +6,8 @@
 namespace tandem::sync {
 namespace {
 
+constexpr Millis quiet_return{10000}; // a look at capture takes a tenth of a second, on a busy server a few
+
 Stage stage_of_running(const core::TableConfig &config) {
     if (config.state == "blocked")
         return Stage::blocked;
@@ -87,7 +89,7 @@ void take_config(LiveTable &table, core::TableConfig config) {
             table.stage = Stage::paused;
     } else if (config.desired_state == "running") {
         if (table.stage == Stage::idle && config.state == "syncing")
-            table.quiet_until = Clock::now() + Millis(2000);
+            table.quiet_until = Clock::now() + quiet_return;
         if (was_paused || (asked_again && table.stage != Stage::capturing)) {
             table.stage = config.state == "blocked" ? Stage::blocked : Stage::capturing;
             table.captured = table.captured && table.stage != Stage::capturing;
