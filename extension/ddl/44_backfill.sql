@@ -107,7 +107,7 @@ $$;
 COMMENT ON FUNCTION tandem._has_rows(regclass) IS 'whether a target has rows';
 
 CREATE FUNCTION tandem.begin_backfill(table_id integer, epoch bigint, rows_at_least bigint, rows_estimate bigint, bytes_estimate bigint) RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s'
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET deadlock_timeout = '100ms'
 AS $$
 DECLARE
   known tandem.backfill;

@@ -88,6 +88,29 @@ $$;
 COMMENT ON FUNCTION tandem._guard_phase() IS
   'trigger: a phase moves along the arrows only, with a greater epoch, by the owner of the target; read strategy and shadow mode are such as the phase allows';
 
+CREATE FUNCTION tandem._refuse_torn_shadow(table_id integer) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  parent text;
+  child text;
+BEGIN
+  SELECT tandem._table_label(p.table_id), tandem._table_label(c.table_id) INTO parent, child
+  FROM tandem.phase AS c CROSS JOIN LATERAL tandem._cascades_into(c.table_id) AS f JOIN tandem.phase AS p ON p.table_id = f.parent_id
+  WHERE _refuse_torn_shadow.table_id IN (c.table_id, p.table_id) AND p.phase = 'shadow' AND p.shadow_mode = 'discard'
+    AND c.phase IN ('shadow', 'syncing', 'dual_write', 'ready') AND c.shadow_mode = 'keep'
+  ORDER BY p.table_id, c.table_id LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('table "%s" would keep its rows while those of "%s" are rolled back', child, parent),
+      DETAIL = format('Cascades of "%s" change rows of "%s"; they are followed through rows of both in PostgreSQL.', parent, child),
+      HINT = format('Give both the same mode in one call, such as: SELECT tandem.set_shadow_mode(ARRAY[%L, %L], ''keep'');', parent, child);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION tandem._refuse_torn_shadow(integer) IS
+  'error when rows of a table are kept, or would be, while those of a table whose cascades change it are rolled back';
+
 CREATE FUNCTION tandem._record_phase() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -95,6 +118,9 @@ BEGIN
   INSERT INTO tandem.phase_history (table_id, source, table_name, from_phase, to_phase, epoch, read_strategy, note, moved_at, moved_by)
   SELECT NEW.table_id, s.name, t.name, OLD.phase, NEW.phase, NEW.epoch, NEW.read_strategy, NEW.note, NEW.moved_at, NEW.moved_by
   FROM tandem.source_table AS t JOIN tandem.source AS s USING (source_id) WHERE t.table_id = NEW.table_id;
+  IF (NEW.phase, NEW.shadow_mode) IS DISTINCT FROM (OLD.phase, OLD.shadow_mode) THEN
+    PERFORM tandem._refuse_torn_shadow(NEW.table_id);
+  END IF;
   IF OLD.phase = 'registered' AND NEW.phase = 'shadow' THEN
     PERFORM tandem._forget_shadow(NEW.table_id);
   ELSIF OLD.phase = 'shadow' AND NEW.phase <> 'registered' AND OLD.shadow_mode = 'discard' AND NEW.shadow_mode = 'keep' THEN

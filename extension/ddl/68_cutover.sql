@@ -95,15 +95,34 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_next(integer, bigint) IS 'the next run that was asked for, which is running from now on; NULL: none. Runs that another worker left are ended';
 
+CREATE FUNCTION tandem._who_locks(target regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT string_agg(format('%s, process %s%s, in its transaction for %s s: %s', a.backend_type, a.pid, coalesce(' of ' || quote_ident(a.usename), ''),
+                           round(extract(epoch FROM clock_timestamp() - a.xact_start)), left(regexp_replace(a.query, '\s+', ' ', 'g'), 80)), '; ' ORDER BY a.xact_start)
+  FROM (SELECT DISTINCT l.pid FROM pg_locks AS l
+        WHERE l.locktype = 'relation' AND l.relation = target AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid <> pg_backend_pid()) AS b
+  JOIN pg_stat_activity AS a USING (pid)
+$$;
+COMMENT ON FUNCTION tandem._who_locks(regclass) IS 'sessions with a lock on a table that keeps others from changing its triggers; NULL: none';
+
+-- Autovacuum is in the way as well. It makes way for whoever has waited for deadlock_timeout, which by default is longer than a whole pause.
 CREATE FUNCTION tandem._lock_targets(table_ids integer[], mode text, timeout_ms integer) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '20ms'
 AS $$
 DECLARE
   target regclass;
 BEGIN
   PERFORM set_config('lock_timeout', greatest(timeout_ms, 1)::text, true);
   FOR target IN SELECT DISTINCT t.target FROM tandem.source_table AS t WHERE t.table_id = ANY (table_ids) ORDER BY t.target LOOP
-    EXECUTE format('LOCK TABLE %s IN %s MODE', target, mode);
+    BEGIN
+      EXECUTE format('LOCK TABLE %s IN %s MODE', target, mode);
+    EXCEPTION WHEN lock_not_available THEN
+      RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = format('table %s could not be locked within %s ms', target, timeout_ms),
+        DETAIL = coalesce('In the way: ' || tandem._who_locks(target) || '.', 'Whoever was in the way has ended.'),
+        HINT = 'Writers waited for the lock meanwhile. Call again when the transaction or the VACUUM or index build is over.';
+    END;
   END LOOP;
 END
 $$;
@@ -129,6 +148,7 @@ AS $$
 DECLARE
   run tandem.cutover_run := tandem._running(run_id);
   attempt bigint;
+  open_ids integer[];
 BEGIN
   PERFORM tandem._refuse_cancelled(run);
   -- Waits for transactions that have written through routed views of the source; those that come later wait for the run (src/write_through.cpp).
@@ -142,8 +162,10 @@ BEGIN
   ELSE
     attempt := tandem._move_phase(run.table_ids, ARRAY['ready'], 'cutover', NULL, format('run %s: %s', run_id, run.kind));
     -- A client that the fence refuses must not find the new side open before it is the truth.
-    PERFORM tandem._close_target(t.table_id) FROM tandem.source_table AS t
-    WHERE t.table_id = ANY (run.table_ids) AND NOT tandem._trigger_on(t.target, 'tandem_closed');
+    open_ids := ARRAY(SELECT t.table_id FROM tandem.source_table AS t
+                      WHERE t.table_id = ANY (run.table_ids) AND NOT tandem._trigger_on(t.target, 'tandem_closed'));
+    PERFORM tandem._lock_targets(open_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
+    PERFORM tandem._close_target(i) FROM unnest(open_ids) AS i;
   END IF;
   UPDATE tandem.cutover_run AS r SET epoch = attempt WHERE r.run_id = run.run_id;
   RETURN attempt;

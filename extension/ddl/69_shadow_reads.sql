@@ -157,8 +157,9 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the number of reads must be between 1 and 10000';
   END IF;
   PERFORM tandem._refuse_discarded(wanted);
-  -- Pages of the target at random, about ten times the rows that are needed.
-  SELECT least(100, greatest(0.0001, 1000.0 * reads / greatest(c.reltuples, 1))) INTO share
+  -- Pages of the target at random, about ten times the rows that are needed; of a small target all, since a share of few pages may be none.
+  SELECT CASE WHEN c.relkind <> 'p' AND pg_relation_size(c.oid) < 100 * current_setting('block_size')::bigint THEN 100
+              ELSE least(100, greatest(0.0001, 1000.0 * reads / greatest(c.reltuples, 1))) END INTO share
   FROM tandem.source_table AS t JOIN pg_class AS c ON c.oid = t.target WHERE t.table_id = wanted;
   FOR one IN EXECUTE (
     SELECT format('SELECT jsonb_build_object(%s) FROM %s AS n TABLESAMPLE SYSTEM (%s) WHERE %s ORDER BY random() LIMIT %s',

@@ -50,7 +50,8 @@ RangeSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange rang
     Query query;
     begin_query(&query);
     (void)secret_of(secret);
-    appendStringInfo(&query.sql, "SELECT tandem._digest(pg_catalog.width_bucket(t.%s, $%d), $%d", quote_identifier(column->name),
+    // A row without a key has no place in the order; it is counted before the first part, where nothing of the old side can equal it.
+    appendStringInfo(&query.sql, "SELECT tandem._digest(coalesce(pg_catalog.width_bucket(t.%s, $%d), 0), $%d", quote_identifier(column->name),
                      add_parameter(&query, get_array_type(column->base_type), PointerGetDatum(array)),
                      add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
     append_arguments(&query.sql, compared);

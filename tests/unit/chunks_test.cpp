@@ -82,6 +82,11 @@ TEST(KeyOrder, EnumsSortByNumber) {
     EXPECT_EQ(mysql::after_key(key, {"k1"}, {"a"}), "(FALSE)");
     const std::vector<core::Column> two{key[0], column("int", "integer")};
     EXPECT_EQ(mysql::after_key(two, {"k1", "k2"}, {"z", "5"}), "(k1 IN (1, 2) AND (k1 IN (2, 2) OR (k1 IN (1, 1) AND (k2 > 5))))");
+    EXPECT_EQ(mysql::after_key(two, {"k1", "k2"}, {"a", "5"}),
+              "(k1 IN (0, 2) AND ((k1 IN (0, 0) AND k2 > 5 AND k2 <= 5) OR (k1 IN (2, 2) AND (k2 > 5))))");
+    EXPECT_EQ(mysql::up_to_key(two, {"k1", "k2"}, {"a", "5"}), "(k1 IN (0, 1, 2) AND (k1 IN (0, 1) OR (k1 IN (2, 2) AND (k2 <= 5))))");
+    const std::vector<core::Column> labels{key[0], key[0]};
+    EXPECT_EQ(mysql::after_key(labels, {"k1", "k2"}, {"a", "z"}), "(k1 IN (2, 2) AND (FALSE OR (k1 IN (2, 2) AND (k2 IN (2, 2)))))");
     // Longer lists than this are no condition any more.
     std::string many = "enum('1'";
     for (int i = 2; i <= 256; ++i)

@@ -12,7 +12,7 @@ ROWS = 3000
 
 def begin(scene, settings, **more):
     """A copy that takes its time: so many rows in a second, small chunks."""
-    settings.set(backfill_rows_per_second=400, backfill_chunk_time="50ms", **more)
+    settings.set(backfill_rows_per_second=100, backfill_chunk_time="50ms", **more)
     create(scene, "k_int")
     scene.write("ALTER TABLE k_int ADD INDEX by_v (v), ADD INDEX by_note (note)")
     fill(scene, "k_int", ROWS)

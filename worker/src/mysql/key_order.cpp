@@ -13,6 +13,7 @@ namespace {
 // One key column beside its value in a bound.
 struct Compared {
     std::string equal, less, less_or_equal, greater, greater_or_equal;
+    std::optional<std::uint64_t> last_label; // its number, if nothing lies behind it
 };
 
 // An index serves no < and > of an ENUM or SET, but it serves the list of the numbers on one side of the bound. The list stands alone: beside another
@@ -32,7 +33,31 @@ std::optional<Compared> by_list(const core::Column &column, const std::string &n
         return listed.empty() ? std::string("FALSE") : name + " IN (" + join(listed, ", ") + ")";
     };
     const std::uint64_t end = *greatest + 1;
-    return Compared{among(number, number + 1), among(0, number), among(0, number + 1), among(number + 1, end), among(number, end)};
+    return Compared{among(number, number + 1),
+                    among(0, number),
+                    among(0, number + 1),
+                    among(number + 1, end),
+                    among(number, end),
+                    number == *greatest ? std::optional(number) : std::nullopt};
+}
+
+// Behind the last label MariaDB 10.11 sees that the column can have one value only, takes it out of the order, and sorts what the index has in order:
+// every row up to the end, however few are wanted. So that it does not see it, 0 stands beside the label, with what no row can be. Conditions on
+// another label would not do: see above.
+void hide_last_labels(const std::vector<core::Column> &key, const std::vector<std::string> &names, std::vector<Compared> &columns) {
+    const auto is_label = [&](std::size_t i) { return core::greatest_sort_number(key[i]).has_value(); };
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+        if (!columns[i].last_label)
+            continue;
+        std::size_t other = i + 1;
+        while (other < columns.size() && is_label(other))
+            ++other;
+        if (other == columns.size())
+            return;
+        columns[i].greater =
+            "(" + names[i] + " IN (0, 0) AND " + columns[other].greater + " AND " + columns[other].less_or_equal + ")";
+        columns[i].greater_or_equal = names[i] + " IN (0, " + std::to_string(*columns[i].last_label) + ")";
+    }
 }
 
 std::vector<Compared> compared(const std::vector<core::Column> &key, const std::vector<std::string> &names,
@@ -53,8 +78,9 @@ std::vector<Compared> compared(const std::vector<core::Column> &key, const std::
             }
         const std::string name = labelled ? "(" + names.at(i) + " + 0)" : names.at(i);
         result.push_back(
-            {name + " = " + *value, name + " < " + *value, name + " <= " + *value, name + " > " + *value, name + " >= " + *value});
+            {name + " = " + *value, name + " < " + *value, name + " <= " + *value, name + " > " + *value, name + " >= " + *value, {}});
     }
+    hide_last_labels(key, names, result);
     return result;
 }
 

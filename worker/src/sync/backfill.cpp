@@ -100,6 +100,13 @@ Clock::time_point Backfill::next_work(std::int64_t rows, std::chrono::microsecon
     return due;
 }
 
+// Rows of a chunk that the budget of rows allows in the time for one: a larger one would hold its rows and its snapshot through pauses. Under mutex_.
+std::int64_t Backfill::within_budget(std::int64_t rows) const {
+    if (settings_.backfill_rows_per_second <= 0)
+        return rows;
+    return std::min(rows, std::max<std::int64_t>(AdaptiveRows::least, settings_.backfill_rows_per_second * settings_.backfill_chunk / Millis(1000)));
+}
+
 std::vector<BackfillNews> Backfill::take_news() {
     const std::lock_guard lock(mutex_);
     return std::exchange(news_, {});
@@ -227,13 +234,15 @@ bool Backfill::work(Sessions &sessions, const std::shared_ptr<Table> &table) {
         const std::lock_guard marking(table->marking);
         table->busy.erase(*marked.chunk);
     };
+    Copied copied;
     try {
-        copy_chunk(sessions, *table, marked);
+        copied = copy_chunk(sessions, *table, marked);
     } catch (...) {
         give_back();
         throw;
     }
     give_back();
+    make_way(*table, copied.rows, copied.worked);
     return true;
 }
 
@@ -252,7 +261,7 @@ bool Backfill::plan(Sessions &sessions, Table &table) {
         after = table.last_high;
         planned = table.planned;
         wanted = ahead - table.unstarted;
-        rows = table.size.rows();
+        rows = within_budget(table.size.rows());
     }
     const auto done_planning = [&](const mysql::PlannedBounds *bounds) {
         const std::lock_guard lock(mutex_);

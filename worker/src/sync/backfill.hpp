@@ -68,6 +68,10 @@ class Backfill {
     };
     struct Sessions;
     struct Abandoned {};
+    struct Copied {
+        std::int64_t rows;
+        std::chrono::microseconds worked;
+    };
 
     void run(int index);
     void watch();
@@ -75,10 +79,11 @@ class Backfill {
     void take(const postgres::Settings &settings);
     bool work(Sessions &sessions, const std::shared_ptr<Table> &table);
     bool plan(Sessions &sessions, Table &table);
-    void copy_chunk(Sessions &sessions, Table &table, const postgres::MarkedChunk &marked);
+    Copied copy_chunk(Sessions &sessions, Table &table, const postgres::MarkedChunk &marked);
     bool end(Sessions &sessions, Table &table);
     Clock::time_point next_work(std::int64_t rows, std::chrono::microseconds worked, Clock::time_point now);
-    void make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked);
+    std::int64_t within_budget(std::int64_t rows) const;
+    bool make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked);
     void fail(Table &table, BackfillNews::Kind kind, const std::string &reason);
     std::vector<std::shared_ptr<Table>> tables(int first);
     bool idle(int index);

@@ -33,8 +33,8 @@ std::chrono::microseconds since(Clock::time_point start) {
 
 } // namespace
 
-// After a piece of work: what the pace and the budget of rows leave to others.
-void Backfill::make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked) {
+// After a piece of work: what the pace and the budget of rows leave to others. False: the table is not to be copied any more.
+bool Backfill::make_way(Table &table, std::int64_t rows, std::chrono::microseconds worked) {
     Clock::time_point until;
     int budget = 0;
     {
@@ -44,20 +44,22 @@ void Backfill::make_way(Table &table, std::int64_t rows, std::chrono::microsecon
     }
     for (;;) {
         if (stop_.requested() || !table.wanted || !lease_->held())
-            throw Abandoned{};
+            return false;
         {
             const std::lock_guard lock(mutex_);
             if (budget != budget_)
-                return;
+                return true;
         }
         const auto left = std::chrono::duration_cast<Millis>(until - Clock::now());
         if (left.count() <= 0)
-            return;
+            return true;
         stop_.wait_for(std::min(left, Millis(100)));
     }
 }
 
-void Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::MarkedChunk &marked) {
+// Returns what the pace does not know of yet, which the caller waits for with nothing in hand: only between the blocks of a large chunk has it to
+// wait with the rows and the snapshot held.
+Backfill::Copied Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::MarkedChunk &marked) {
     const int table_id = table.config.table_id;
     const int chunk = *marked.chunk;
     const std::int64_t epoch = lease_->epoch();
@@ -82,8 +84,11 @@ void Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::Mark
         block.clear();
         if (block.capacity() > 4 * block_bytes)
             block.shrink_to_fit();
+    };
+    const auto pause = [&] {
         worked += since(started);
-        make_way(table, std::exchange(rows_in_block, 0), since(started));
+        if (!make_way(table, std::exchange(rows_in_block, 0), since(started)))
+            throw Abandoned{};
         started = Clock::now();
     };
 
@@ -99,8 +104,10 @@ void Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::Mark
             ++rows;
             ++rows_in_block;
             bytes += static_cast<std::int64_t>(image.size());
-            if (block.size() >= block_bytes)
+            if (block.size() >= block_bytes) {
                 send();
+                pause();
+            }
         });
     sessions.source.end_snapshot();
     if (!block.empty())
@@ -113,13 +120,15 @@ void Backfill::copy_chunk(Sessions &sessions, Table &table, const postgres::Mark
     sessions.api.session().run("COMMIT");
     failpoint("backfill:after_commit");
 
-    worked += since(started);
+    const std::chrono::microseconds last = since(started);
+    worked += last;
     const std::lock_guard lock(mutex_);
     table.rows += rows;
     table.bytes += bytes;
     table.merged += rows - plain;
     if (marked.high)
         table.size.learn(rows, worked, settings_.backfill_chunk);
+    return {rows_in_block, last};
 }
 
 } // namespace tandem::sync

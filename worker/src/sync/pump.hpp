@@ -107,8 +107,8 @@ class Pump {
     void take_cutover();
     void cut_over(CutoverRun &run);
     void roll_back(CutoverRun &run);
-    void refuse_changed_old_tables(const CutoverRun &run);
-    void await_returned_tables(const CutoverRun &run);
+    void refuse_changed_old_tables(const CutoverRun &run, const nlohmann::json &seen);
+    void await_guard(const CutoverRun &run);
     void contract(CutoverRun &run);
     void put_back_remains();
     void await_queued_writes(CutoverRun &run);

@@ -26,6 +26,7 @@ namespace {
 constexpr Millis between_locks{300};    // the pump goes on meanwhile, so that little is left when the lock is got
 constexpr int attempts_before_idle = 3; // for the lock, before idle sessions of those named are ended as well
 constexpr Millis begin_timeout{1000};
+constexpr Millis guard_patience{10000};
 constexpr Millis settle_patience{20000}; // no client waits meanwhile
 constexpr double share_for_drain = 0.7;  // of the pause; the rest is for the fence and the commit
 
@@ -194,11 +195,15 @@ void Pump::drop_own_fences(const CutoverRun &run, bool locked) {
     }
 }
 
-// After a rollback capture is looked at once more, which takes a moment.
-void Pump::await_returned_tables(const CutoverRun &run) {
+// After a rollback capture is looked at once more, which takes a moment. And without a note of what the old table is known by, nothing could tell
+// before a rollback whether it was emptied since.
+void Pump::await_guard(const CutoverRun &run) {
+    const Clock::time_point deadline = Clock::now() + guard_patience;
     const auto waits = [&](int id) {
         const LiveTable *table = find(id);
-        return table != nullptr && table->stage == Stage::capturing && Clock::now() < table->quiet_until;
+        return table != nullptr && Clock::now() < deadline &&
+               ((table->stage == Stage::capturing && Clock::now() < table->quiet_until) ||
+                (table->stage == Stage::syncing && table->config.identity.empty()));
     };
     while (std::ranges::any_of(run.table_ids, waits)) {
         advance_tables();
@@ -210,7 +215,7 @@ void Pump::await_returned_tables(const CutoverRun &run) {
 void Pump::cut_over(CutoverRun &run) {
     mysql::Client &client = source_->client();
     const auto configs = configs_of(run.table_ids);
-    await_returned_tables(run);
+    await_guard(run);
     refuse_unless_in_sync(run);
     if (const auto remains = mysql::find_fences(client, row_.connection, configs); !remains.empty())
         refuse("55000", "the old side still has a fence of another attempt: " + remains.front().name, "CALL tandem.mend();");
@@ -328,8 +333,7 @@ void Pump::end_unknown(const CutoverRun &run, bool locked, bool commit_sent) {
 
 // A TRUNCATE, or an ALTER TABLE that leaves rows out, passes by the fence, and nobody has looked at the old tables meanwhile. As the source
 // of truth they would take the target's rows along.
-void Pump::refuse_changed_old_tables(const CutoverRun &run) {
-    const json seen = mysql::look_at_old_tables(row_.connection, configs_of(run.table_ids));
+void Pump::refuse_changed_old_tables(const CutoverRun &run, const json &seen) {
     const auto changed = api_->session().query("SELECT c.label, c.reason FROM tandem.old_tables_changed($1) AS c", {seen.dump()});
     if (changed.rows() > 0 && !run.takes_old_tables)
         refuse(
@@ -339,7 +343,8 @@ void Pump::refuse_changed_old_tables(const CutoverRun &run) {
 }
 
 void Pump::roll_back(CutoverRun &run) {
-    refuse_changed_old_tables(run);
+    mysql::OldTables old_tables(row_.connection, configs_of(run.table_ids));
+    refuse_changed_old_tables(run, old_tables.look());
     failpoint("rollback:after_look");
     const Clock::time_point deadline = Clock::now() + run.lock_wait;
     for (;;) {
@@ -350,7 +355,7 @@ void Pump::roll_back(CutoverRun &run) {
         } catch (const Error &error) {
             if (error.sqlstate() != "55P03" || Clock::now() > deadline)
                 throw;
-            run.step("close", "not got: a transaction of a client writes to the targets; writers waited for it meanwhile");
+            run.step("close", std::string("not got: ") + error.what());
             run.write_steps(*api_);
             stop_.wait_for(between_locks);
         }
@@ -359,6 +364,7 @@ void Pump::roll_back(CutoverRun &run) {
     failpoint("rollback:after_close");
     try {
         const Clock::time_point end = run.paused_at() + run.max_pause;
+        refuse_changed_old_tables(run, old_tables.look()); // while the last changes are on their way
         std::string left;
         while (!(left = run.obstacle(*api_)).empty()) {
             if (Clock::now() > end)
@@ -367,6 +373,7 @@ void Pump::roll_back(CutoverRun &run) {
             stop_.wait_for(Millis(2));
         }
         run.step("drain");
+        refuse_changed_old_tables(run, old_tables.look_for_empty_ones());
         failpoint("rollback:before_commit");
         run.commit(*api_, json::object(), run.left());
         run.step("commit");

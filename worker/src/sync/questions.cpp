@@ -55,7 +55,7 @@ json old_tables(postgres::WorkerApi &api, const json &question) {
     for (const core::TableConfig &table : all)
         if (std::ranges::find(wanted, table.table_id) != wanted.end())
             tables.push_back(&table);
-    return mysql::look_at_old_tables(connection_for(api, question), tables);
+    return mysql::OldTables(connection_for(api, question), tables).look();
 }
 
 json error_json(const Error &error) {
