@@ -10,13 +10,13 @@ BEYOND = ["zebra", "\u00e4", "Cow", "\u00df"]
 
 
 @pytest.mark.parametrize("pace", ["large chunks", "small chunks"])
-@pytest.mark.parametrize("key", ["ENUM('zebra','ape','Cow','bee')", "ENUM('zebra','ape','Cow')", "SET('zebra','ape')"])
+@pytest.mark.parametrize("key", ["ENUM('zebra','ape','Cow')", "SET('zebra','ape')"])
 def test_keys_of_labels_are_read_once(direct_scene, settings, key, pace):
     """The index serves an ENUM or SET by its values only, not by its number: no chunk may begin to read at the first row again, nor read the rest
     of its label to find its end."""
     scene, rows = direct_scene, 30000
     small = pace == "small chunks"
-    settings.set(backfill_chunk_time="10ms", backfill_copiers=1, **({"backfill_rows_per_second": 20000} if small else {}))  # 200 rows in a chunk
+    settings.set(backfill_chunk_time="10ms", backfill_copiers=1, **({"backfill_rows_per_second": 8000} if small else {}))  # 80 rows in a chunk
     scene.write(f"CREATE TABLE labelled (kind {key} NOT NULL, no INT NOT NULL, v INT, PRIMARY KEY (kind, no)) {STATISTICS}")
     for first in range(0, rows, 5000):
         values = ",".join(f"({n % 3 + 1}, {n}, {n})" for n in range(first, first + 5000))
@@ -34,9 +34,9 @@ def test_keys_of_labels_are_read_once(direct_scene, settings, key, pace):
     copied = rows_read() - before
     scene.sql("SELECT * FROM tandem.reconcile('shop.labelled')")
     compared = rows_read() - before - copied
-    # Some 5 times each row; with chunks that begin to read at the first row it was 70 to 900 times. With small chunks the rows that the worker's
-    # other questions read count for more.
-    assert max(copied, compared) < 15 * rows, f"{copied} rows read to copy {rows}, {compared} to compare them"
+    # Some 2 and 4 times each row; with chunks that begin to read at the first row it was 70 to 900 times, with ends that are looked for in the rest
+    # of the last label 22.
+    assert max(copied, compared) < 8 * rows, f"{copied} rows read to copy {rows}, {compared} to compare them"
     scene.check()
 
 
