@@ -95,13 +95,16 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_next(integer, bigint) IS 'the next run that was asked for, which is running from now on; NULL: none. Runs that another worker left are ended';
 
+-- Of a statement the first words only: the rest may be somebody's data.
 CREATE FUNCTION tandem._who_locks(target regclass) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT string_agg(format('%s, process %s%s, in its transaction for %s s: %s', a.backend_type, a.pid, coalesce(' of ' || quote_ident(a.usename), ''),
-                           round(extract(epoch FROM clock_timestamp() - a.xact_start)), left(regexp_replace(a.query, '\s+', ' ', 'g'), 80)), '; ' ORDER BY a.xact_start)
+                           round(extract(epoch FROM clock_timestamp() - a.xact_start)), substring(a.query FROM '^\s*([[:alpha:]:]+(\s+[[:alnum:]_."]+){0,3})')),
+                    '; ' ORDER BY a.xact_start)
   FROM (SELECT DISTINCT l.pid FROM pg_locks AS l
-        WHERE l.locktype = 'relation' AND l.relation = target AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND (l.relation = target OR l.relation IN (SELECT p.relid FROM pg_partition_tree(target) AS p))
           AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid <> pg_backend_pid()) AS b
   JOIN pg_stat_activity AS a USING (pid)
 $$;
@@ -141,6 +144,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tandem._refuse_cancelled(tandem.cutover_run) IS 'error when the statement that asked for a run has ended: its cancel is the end of the attempt';
+
+CREATE FUNCTION tandem.cutover_probe(run_id bigint, lock_timeout_ms integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  run tandem.cutover_run := tandem._running(run_id);
+BEGIN
+  PERFORM tandem._refuse_cancelled(run);
+  PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
+END
+$$;
+COMMENT ON FUNCTION tandem.cutover_probe(bigint, integer) IS
+  'whether the commit would get its locks on the targets now; an error that names who is in the way, before any client waits. Holds them until the caller''s transaction ends';
 
 CREATE FUNCTION tandem.cutover_begin(run_id bigint, lock_timeout_ms integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -411,7 +427,8 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_contract(bigint) IS 'phase contracted, and the machinery of the way back is removed from the new side; can be repeated';
 
-GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_begin(bigint, integer), tandem.cutover_obstacle(bigint), tandem.old_tables_changed(jsonb),
+GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_probe(bigint, integer), tandem.cutover_begin(bigint, integer),
+  tandem.cutover_obstacle(bigint), tandem.old_tables_changed(jsonb),
   tandem.cutover_commit(bigint, jsonb, integer), tandem.cutover_abort(bigint), tandem.cutover_step(bigint, text, double precision, text),
   tandem.cutover_end(bigint, double precision, jsonb), tandem.cutover_state(integer, bigint),
   tandem.cutover_put_back(integer, bigint, integer[], text, bigint), tandem.cutover_contract(bigint) TO tandem_worker;

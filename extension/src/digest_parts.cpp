@@ -51,8 +51,8 @@ RangeSums *sum_parts(ComparedTable *compared, const bytea *secret, KeyRange rang
     begin_query(&query);
     (void)secret_of(secret);
     // A row without a key has no place in the order; it is counted before the first part, where nothing of the old side can equal it.
-    appendStringInfo(&query.sql, "SELECT tandem._digest(coalesce(pg_catalog.width_bucket(t.%s, $%d), 0), $%d", quote_identifier(column->name),
-                     add_parameter(&query, get_array_type(column->base_type), PointerGetDatum(array)),
+    appendStringInfo(&query.sql, "SELECT tandem._digest(coalesce(pg_catalog.width_bucket(t.%s, $%d), 0), $%d",
+                     quote_identifier(column->name), add_parameter(&query, get_array_type(column->base_type), PointerGetDatum(array)),
                      add_parameter(&query, BYTEAOID, PointerGetDatum(secret)));
     append_arguments(&query.sql, compared);
     appendStringInfoChar(&query.sql, ')');

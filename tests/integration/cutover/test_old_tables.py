@@ -1,5 +1,6 @@
 """Old tables that are emptied or rebuilt while the new side is the source of truth: no trigger tells of it, and as the source of truth they would
 take the target's rows along."""
+import threading
 import time
 
 import psycopg2
@@ -56,6 +57,42 @@ def test_a_truncated_table_keeps_the_rollback_out(moved):
     moved.wait_caught_up()
     time.sleep(5)  # the guard has looked again
     assert in_sync(moved) == []
+    equal(moved)
+
+
+def test_emptied_while_the_rollback_waits_for_writers(moved):
+    ready(moved, TABLES)
+    call(moved, "cutover", TABLES, waive=WAIVE, max_pause="5 s")
+    wait_back(moved)
+    before = moved.value("SELECT count(*) FROM plain")
+    writer, outcome = moved.pg.connect(moved.database, autocommit=False), []
+    with writer.cursor() as cursor:
+        cursor.execute("UPDATE plain SET v = v + 1 WHERE k = 'a'")
+
+    def roll_back():
+        try:
+            call(moved, "rollback", TABLES, max_pause="5 s", lock_wait="60 s")
+            outcome.append(None)
+        except psycopg2.Error as error:
+            outcome.append(error)
+    thread = threading.Thread(target=roll_back, daemon=True)
+    thread.start()
+    wait_until(lambda: "not got" in (moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") or ""), 30, 0.05, "the rollback to wait")
+    assert "UPDATE plain" in moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1")  # who is in the way
+    moved.old.query("TRUNCATE TABLE plain", database=moved.old_database)
+    writer.commit()
+    writer.close()
+    thread.join(90)
+    assert outcome and isinstance(outcome[0], psycopg2.Error) and "may have lost rows" in str(outcome[0]), outcome
+    assert phase(moved, "plain") == "new_primary" and moved.value("SELECT count(*) FROM plain") == before
+    assert moved.sql("SELECT * FROM tandem.reconcile('shop.plain')")
+    moved.sql("SELECT * FROM tandem.repair('shop.plain', dry_run => false)")
+    wait_back(moved)
+    assert moved.sql("SELECT * FROM tandem.reconcile('shop.plain')") == []
+    wait_until(lambda: readiness(moved, "row differs") == [], 60, 0.2, "the discrepancies to be gone")
+    call(moved, "rollback", TABLES, max_pause="5 s")
+    assert moved.value("SELECT count(*) FROM plain") == before
+    moved.wait_caught_up()
     equal(moved)
 
 

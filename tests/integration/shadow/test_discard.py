@@ -108,3 +108,43 @@ def test_from_keep_on_everything_is_there(trial):
     with pytest.raises(psycopg2.Error) as refused:
         trial.sql("SELECT tandem.set_shadow_mode('trial', 'discard')")
     assert refused.value.pgcode == "55000" and "keeps its rows already" in str(refused.value)
+
+
+def test_paused_when_rows_are_kept_from_now_on(trial):
+    """The copy begins when the table goes on."""
+    trial.write("CREATE TABLE idle (id INT PRIMARY KEY, v INT) ENGINE=InnoDB", "INSERT INTO idle VALUES (1, 1), (2, 2)")
+    trial.add_table("idle")
+    trial.sql("SELECT tandem.set_shadow_mode('idle', 'discard'); SELECT tandem.set_phase('idle', 'shadow')")
+    trial.wait_state("idle", "syncing")
+    trial.sql("SELECT tandem.pause('idle')")
+    trial.wait_state("idle", "paused")
+    trial.sql("SELECT tandem.set_shadow_mode('idle', 'keep')")
+    trial.write("UPDATE idle SET v = 3 WHERE id = 2")
+    assert trial.value("SELECT count(*) FROM idle") == 0
+    trial.sql("SELECT tandem.resume('idle')")
+    wait_until(lambda: trial.sql("SELECT state, backfill_done FROM tandem.pg_stat_tandem_tables WHERE \"table\" = 'idle'") == [("syncing", True)], 60, 0.1, "the copy")
+    trial.check(tables=["idle"])
+
+
+def test_cascades_go_through_tables_of_one_mode(trial):
+    trial.old.script("""CREATE TABLE stem (id INT PRIMARY KEY) ENGINE=InnoDB;
+        CREATE TABLE twig (id INT PRIMARY KEY, stem INT, FOREIGN KEY (stem) REFERENCES stem (id) ON DELETE CASCADE ON UPDATE CASCADE) ENGINE=InnoDB;""", trial.old_database)
+    trial.write("INSERT INTO stem VALUES (1), (2)", "INSERT INTO twig VALUES (10, 1), (20, 2)")
+    for table in ("stem", "twig"):
+        trial.add_table(table)
+    trial.sql("SELECT tandem.set_shadow_mode(ARRAY['stem', 'twig'], 'discard'); SELECT tandem.set_phase(ARRAY['stem', 'twig'], 'shadow')")
+    for table in ("stem", "twig"):
+        trial.wait_state(table, "syncing")
+    for call in ("set_shadow_mode('twig', 'keep')", "set_phase('twig', 'syncing')"):
+        with pytest.raises(psycopg2.Error) as refused:
+            trial.sql(f"SELECT tandem.{call}")
+        assert refused.value.pgcode == "55000" and "ARRAY['shop.stem', 'shop.twig']" in refused.value.diag.message_hint, refused.value
+    trial.write("UPDATE stem SET id = 3 WHERE id = 1")
+    trial.wait_caught_up()
+    assert trial.value("SELECT count(*) FROM stem") + trial.value("SELECT count(*) FROM twig") == 0
+    trial.sql("SELECT tandem.set_shadow_mode(ARRAY['stem', 'twig'], 'keep')")
+    trial.write("DELETE FROM stem WHERE id = 2", "UPDATE stem SET id = 4 WHERE id = 3")
+    for table in ("stem", "twig"):
+        wait_until(lambda table=table: trial.sql("SELECT state, backfill_done FROM tandem.pg_stat_tandem_tables WHERE \"table\" = %s", (table,))
+                   == [("syncing", True)], 60, 0.1, "the copy")
+    trial.check(tables=["stem", "twig"])

@@ -33,12 +33,8 @@ std::optional<Compared> by_list(const core::Column &column, const std::string &n
         return listed.empty() ? std::string("FALSE") : name + " IN (" + join(listed, ", ") + ")";
     };
     const std::uint64_t end = *greatest + 1;
-    return Compared{among(number, number + 1),
-                    among(0, number),
-                    among(0, number + 1),
-                    among(number + 1, end),
-                    among(number, end),
-                    number == *greatest ? std::optional(number) : std::nullopt};
+    return Compared{among(number, number + 1), among(0, number),   among(0, number + 1),
+                    among(number + 1, end),    among(number, end), number == *greatest ? std::optional(number) : std::nullopt};
 }
 
 // Behind the last label MariaDB 10.11 sees that the column can have one value only, takes it out of the order, and sorts what the index has in order:
@@ -54,8 +50,7 @@ void hide_last_labels(const std::vector<core::Column> &key, const std::vector<st
             ++other;
         if (other == columns.size())
             return;
-        columns[i].greater =
-            "(" + names[i] + " IN (0, 0) AND " + columns[other].greater + " AND " + columns[other].less_or_equal + ")";
+        columns[i].greater = "(" + names[i] + " IN (0, 0) AND " + columns[other].greater + " AND " + columns[other].less_or_equal + ")";
         columns[i].greater_or_equal = names[i] + " IN (0, " + std::to_string(*columns[i].last_label) + ")";
     }
 }

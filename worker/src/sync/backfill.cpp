@@ -104,7 +104,8 @@ Clock::time_point Backfill::next_work(std::int64_t rows, std::chrono::microsecon
 std::int64_t Backfill::within_budget(std::int64_t rows) const {
     if (settings_.backfill_rows_per_second <= 0)
         return rows;
-    return std::min(rows, std::max<std::int64_t>(AdaptiveRows::least, settings_.backfill_rows_per_second * settings_.backfill_chunk / Millis(1000)));
+    return std::min(
+        rows, std::max<std::int64_t>(AdaptiveRows::least, settings_.backfill_rows_per_second * settings_.backfill_chunk / Millis(1000)));
 }
 
 std::vector<BackfillNews> Backfill::take_news() {

@@ -1,5 +1,7 @@
 #include "sync/cutover_run.hpp"
 
+#include "core/error.hpp"
+
 #include <algorithm>
 #include <cmath>
 
@@ -38,6 +40,10 @@ std::optional<CutoverRun> CutoverRun::next(postgres::WorkerApi &api, int source_
     return run;
 }
 
+void CutoverRun::probe(postgres::WorkerApi &api, Millis lock_timeout) const {
+    api.session().query("SELECT tandem.cutover_probe($1, $2)", {std::to_string(id), std::to_string(lock_timeout.count())});
+}
+
 void CutoverRun::begin(postgres::WorkerApi &api, Millis lock_timeout) {
     attempt =
         api.session().query("SELECT tandem.cutover_begin($1, $2)", {std::to_string(id), std::to_string(lock_timeout.count())}).number(0, 0);
@@ -69,6 +75,10 @@ void CutoverRun::end(postgres::WorkerApi &api, const json &error) {
     api.session().query("SELECT tandem.cutover_end($1, $2, $3)",
                         {std::to_string(id), pause_ms_ < 0 ? std::nullopt : std::optional(std::to_string(pause_ms_)),
                          error.is_null() ? std::nullopt : std::optional(text(error))});
+}
+
+void CutoverRun::refuse(const std::string &sqlstate, const std::string &message, const std::string &hint) {
+    throw core::Error(core::Side::worker, sqlstate, message, false, hint);
 }
 
 void CutoverRun::step(const std::string &name, const std::string &detail) {

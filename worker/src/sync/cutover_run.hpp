@@ -30,6 +30,7 @@ class CutoverRun {
     std::int64_t attempt = 0;      // epoch of this attempt
 
     // --- each one transaction on PostgreSQL
+    void probe(postgres::WorkerApi &api, Millis lock_timeout) const; // 55P03: somebody keeps the targets from being locked
     void begin(postgres::WorkerApi &api, Millis lock_timeout);
     std::string obstacle(postgres::WorkerApi &api) const; // empty: everything has arrived
     std::int64_t queued(postgres::WorkerApi &api) const;  // writes through routed views that are not on the old side
@@ -37,6 +38,9 @@ class CutoverRun {
     bool abort(postgres::WorkerApi &api) const; // false: it is committed, or somebody else ended it
     void contract(postgres::WorkerApi &api) const;
     void end(postgres::WorkerApi &api, const nlohmann::json &error);
+
+    // The run fails with this error; nothing has changed.
+    [[noreturn]] static void refuse(const std::string &sqlstate, const std::string &message, const std::string &hint = {});
 
     // --- the clock
     void step(const std::string &name, const std::string &detail = {});

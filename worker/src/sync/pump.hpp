@@ -106,11 +106,9 @@ class Pump {
     // pump_cutover.cpp
     void take_cutover();
     void cut_over(CutoverRun &run);
-    void roll_back(CutoverRun &run);
-    void refuse_changed_old_tables(const CutoverRun &run, const nlohmann::json &seen);
     void await_guard(const CutoverRun &run);
-    void contract(CutoverRun &run);
-    void put_back_remains();
+    void await_targets(CutoverRun &run);
+    void go_on_for(const CutoverRun &run, Millis time);
     void await_queued_writes(CutoverRun &run);
     void lock_old_tables(CutoverRun &run);
     void unlock_old_tables();
@@ -118,7 +116,13 @@ class Pump {
     std::string drain_held(const CutoverRun &run, Clock::time_point deadline);
     void drop_own_fences(const CutoverRun &run, bool locked);
     void end_unknown(const CutoverRun &run, bool locked, bool commit_sent);
+
+    // pump_rollback.cpp
+    void roll_back(CutoverRun &run);
+    void refuse_changed_old_tables(const CutoverRun &run, const nlohmann::json &seen);
     void unfence(const std::vector<int> &table_ids, std::int64_t up_to);
+    void contract(CutoverRun &run);
+    void put_back_remains();
     std::vector<const core::TableConfig *> configs_of(const std::vector<int> &table_ids);
 
     LiveTable *find(int table_id);

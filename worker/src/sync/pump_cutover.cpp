@@ -1,4 +1,4 @@
-// Cut-over, rehearsal, rollback, contract, and putting back what a worker left (docs/model/d_cutover.pml; docs/protocol.md section 18).
+// Runs that were asked for; cut-over and rehearsal (docs/model/d_cutover.pml; docs/protocol.md section 18). The other runs: pump_rollback.cpp.
 // The pump itself does it, on its own session: the connection that reads and deletes events is the one that holds the lock and makes the
 // fence, so no second reader can bring an older row after a newer one, and nothing outlives the connection but the fence.
 #include "sync/pump.hpp"
@@ -8,7 +8,6 @@
 #include "mysql/control_session.hpp"
 #include "mysql/blockers.hpp"
 #include "mysql/old_fence.hpp"
-#include "mysql/old_tables.hpp"
 #include "sync/changed_rows.hpp"
 #include "sync/failpoint.hpp"
 
@@ -25,7 +24,7 @@ namespace {
 
 constexpr Millis between_locks{300};    // the pump goes on meanwhile, so that little is left when the lock is got
 constexpr int attempts_before_idle = 3; // for the lock, before idle sessions of those named are ended as well
-constexpr Millis begin_timeout{1000};
+constexpr Millis begin_timeout{1000}, probe_timeout{500};
 constexpr Millis guard_patience{10000};
 constexpr Millis settle_patience{20000}; // no client waits meanwhile
 constexpr double share_for_drain = 0.7;  // of the pause; the rest is for the fence and the commit
@@ -37,10 +36,6 @@ json error_json(const Error &error) {
     return object;
 }
 
-[[noreturn]] void refuse(const std::string &sqlstate, const std::string &message, const std::string &hint = {}) {
-    throw Error(core::Side::worker, sqlstate, message, false, hint);
-}
-
 } // namespace
 
 std::vector<const core::TableConfig *> Pump::configs_of(const std::vector<int> &table_ids) {
@@ -48,7 +43,7 @@ std::vector<const core::TableConfig *> Pump::configs_of(const std::vector<int> &
     for (const int table_id : table_ids) {
         const LiveTable *table = find(table_id);
         if (table == nullptr)
-            refuse("42704", "table " + std::to_string(table_id) + " is not known to the worker");
+            CutoverRun::refuse("42704", "table " + std::to_string(table_id) + " is not known to the worker");
         configs.push_back(&table->config);
     }
     return configs;
@@ -96,8 +91,8 @@ void Pump::take_cutover() {
 void Pump::settle_in_flight(Clock::time_point deadline) {
     while (!in_flight_.empty()) {
         if (Clock::now() > deadline)
-            refuse("55P03", "batches in flight were not applied in time",
-                   "SELECT * FROM tandem.pg_stat_tandem_apply; tells how apply is doing.");
+            CutoverRun::refuse("55P03", "batches in flight were not applied in time",
+                               "SELECT * FROM tandem.pg_stat_tandem_apply; tells how apply is doing.");
         if (!await_journal(Millis(20)))
             throw SessionLost(core::Side::new_side, "the lease was lost during the run");
     }
@@ -123,6 +118,32 @@ std::string Pump::drain_held(const CutoverRun &run, Clock::time_point deadline) 
     }
 }
 
+// Before anything is closed: a VACUUM or an index build on a target would keep the commit from its locks, and clients would have waited for nothing.
+void Pump::await_targets(CutoverRun &run) {
+    const Clock::time_point deadline = Clock::now() + run.lock_wait;
+    for (;;) {
+        try {
+            run.probe(*api_, probe_timeout);
+            return;
+        } catch (const Error &error) {
+            if (error.sqlstate() != "55P03" || Clock::now() > deadline)
+                throw;
+            run.step("targets", std::string("not free: ") + error.what());
+            run.write_steps(*api_);
+        }
+        go_on_for(run, between_locks);
+    }
+}
+
+void Pump::go_on_for(const CutoverRun &run, Millis time) {
+    const Clock::time_point end = Clock::now() + time;
+    do {
+        go_on_beside(run);
+        if (!await_journal(Millis(20)))
+            throw SessionLost(core::Side::new_side, "the lease was lost during the run");
+    } while (Clock::now() < end);
+}
+
 // Writes through routed views that were committed before the attempt began; no more come. The fence would refuse them.
 void Pump::await_queued_writes(CutoverRun &run) {
     const Clock::time_point deadline = Clock::now() + run.max_pause; // their writers wait from here on
@@ -130,8 +151,8 @@ void Pump::await_queued_writes(CutoverRun &run) {
     while (const std::int64_t queued = run.queued(*api_)) {
         waited = true;
         if (Clock::now() > deadline)
-            refuse("55P03", std::to_string(queued) + " writes through routed views did not reach the old side in time",
-                   "Nothing has changed. SELECT * FROM tandem.queued_writes; tells what holds them up.");
+            CutoverRun::refuse("55P03", std::to_string(queued) + " writes through routed views did not reach the old side in time",
+                               "Nothing has changed. SELECT * FROM tandem.queued_writes; tells what holds them up.");
         const bool worked = copy_live_batch();
         if (!await_journal(Millis(worked ? 1 : 5)))
             throw SessionLost(core::Side::new_side, "the lease was lost during the run");
@@ -165,9 +186,10 @@ void Pump::lock_old_tables(CutoverRun &run) {
         run.write_steps(*api_);
         held_.clear();
         if (Clock::now() > deadline)
-            refuse("55P03", "the old tables could not be locked within " + std::to_string(run.lock_wait.count()) + " ms",
-                   "A transaction, LOCK TABLES or ALTER TABLE of a client holds them: tandem.cutover_check names long transactions. "
-                   "Nothing has changed; call again, or name users whose sessions may be ended: kill => '{report}'.");
+            CutoverRun::refuse(
+                "55P03", "the old tables could not be locked within " + std::to_string(run.lock_wait.count()) + " ms",
+                "A transaction, LOCK TABLES or ALTER TABLE of a client holds them: tandem.cutover_check names long transactions. "
+                "Nothing has changed; call again, or name users whose sessions may be ended: kill => '{report}'.");
         const Clock::time_point again = Clock::now() + between_locks;
         while (Clock::now() < again) {
             const bool worked = copy_live_batch();
@@ -218,7 +240,7 @@ void Pump::cut_over(CutoverRun &run) {
     await_guard(run);
     refuse_unless_in_sync(run);
     if (const auto remains = mysql::find_fences(client, row_.connection, configs); !remains.empty())
-        refuse("55000", "the old side still has a fence of another attempt: " + remains.front().name, "CALL tandem.mend();");
+        CutoverRun::refuse("55000", "the old side still has a fence of another attempt: " + remains.front().name, "CALL tandem.mend();");
     std::map<int, std::vector<std::string>> taken;
     json next_values = json::object();
     for (const core::TableConfig *config : configs)
@@ -228,6 +250,7 @@ void Pump::cut_over(CutoverRun &run) {
     for (const core::TableConfig *config : configs)
         guard_->watch(*config); // a pump that has just begun to lead may not have asked for it yet
     mysql::ControlSession sight(row_.connection);
+    await_targets(run);
     const std::unique_ptr<ChangedRows> rows = compare_changed(run);
     failpoint("cutover:after_compare");
     refuse_unless_in_sync(run);
@@ -254,14 +277,14 @@ void Pump::cut_over(CutoverRun &run) {
         const std::string left =
             drain_held(run, run.paused_at() + Millis(static_cast<std::int64_t>(run.max_pause.count() * share_for_drain)));
         if (!left.empty())
-            refuse("57014", "the changes could not be drained within the pause: " + left,
-                   "Nothing has changed. Call again when the lag is lower, or allow a longer max_pause.");
+            CutoverRun::refuse("57014", "the changes could not be drained within the pause: " + left,
+                               "Nothing has changed. Call again when the lag is lower, or allow a longer max_pause.");
         run.step("drain");
         failpoint("cutover:after_drain");
         // What no trigger tells (TRUNCATE, a dropped trigger, another table by this name) cannot come any more, and may have come unseen.
         if (const auto fault = guard_->fault_under_lock(sight, client, run.table_ids))
-            refuse("55000", "capture of the old tables is not whole: " + *fault,
-                   "Nothing has changed. tandem.pg_stat_tandem_tables tells when the table is in sync again.");
+            CutoverRun::refuse("55000", "capture of the old tables is not whole: " + *fault,
+                               "Nothing has changed. tandem.pg_stat_tandem_tables tells when the table is in sync again.");
         if (rows)
             verify_changed(run, *rows);
         failpoint("cutover:after_verify");
@@ -282,8 +305,8 @@ void Pump::cut_over(CutoverRun &run) {
             return;
         }
         if (Clock::now() - run.paused_at() > run.max_pause)
-            refuse("57014", "the pause of " + std::to_string(run.max_pause.count()) + " ms was over before the commit",
-                   "Nothing has changed; call again.");
+            CutoverRun::refuse("57014", "the pause of " + std::to_string(run.max_pause.count()) + " ms was over before the commit",
+                               "Nothing has changed; call again.");
         failpoint("cutover:before_commit");
         commit_sent = true;
         run.commit(*api_, next_values, run.left());
@@ -329,170 +352,6 @@ void Pump::end_unknown(const CutoverRun &run, bool locked, bool commit_sent) {
         drop_own_fences(run, locked);
     if (locked)
         unlock_old_tables();
-}
-
-// A TRUNCATE, or an ALTER TABLE that leaves rows out, passes by the fence, and nobody has looked at the old tables meanwhile. As the source
-// of truth they would take the target's rows along.
-void Pump::refuse_changed_old_tables(const CutoverRun &run, const json &seen) {
-    const auto changed = api_->session().query("SELECT c.label, c.reason FROM tandem.old_tables_changed($1) AS c", {seen.dump()});
-    if (changed.rows() > 0 && !run.takes_old_tables)
-        refuse(
-            "55000", "the old table \"" + changed.text(0, 0) + "\" may have lost rows: " + changed.text(0, 1),
-            "Nothing has changed. tandem.reconcile tells what it lacks, tandem.repair writes that back; after a clean pass the rollback is "
-            "open. Or waive => '{\"old_table\": \"reason\"}': then its rows count as they are.");
-}
-
-void Pump::roll_back(CutoverRun &run) {
-    mysql::OldTables old_tables(row_.connection, configs_of(run.table_ids));
-    refuse_changed_old_tables(run, old_tables.look());
-    failpoint("rollback:after_look");
-    const Clock::time_point deadline = Clock::now() + run.lock_wait;
-    for (;;) {
-        run.pause_begins();
-        try {
-            run.begin(*api_, std::min(run.max_pause / 2, Millis(500)));
-            break;
-        } catch (const Error &error) {
-            if (error.sqlstate() != "55P03" || Clock::now() > deadline)
-                throw;
-            run.step("close", std::string("not got: ") + error.what());
-            run.write_steps(*api_);
-            stop_.wait_for(between_locks);
-        }
-    }
-    run.step("close", "epoch " + std::to_string(run.attempt));
-    failpoint("rollback:after_close");
-    try {
-        const Clock::time_point end = run.paused_at() + run.max_pause;
-        refuse_changed_old_tables(run, old_tables.look()); // while the last changes are on their way
-        std::string left;
-        while (!(left = run.obstacle(*api_)).empty()) {
-            if (Clock::now() > end)
-                refuse("57014", "the old side could not be caught up within the pause: " + left,
-                       "Nothing has changed. tandem.pg_stat_tandem_reverse and tandem.reverse_letters tell what is in the way.");
-            stop_.wait_for(Millis(2));
-        }
-        run.step("drain");
-        refuse_changed_old_tables(run, old_tables.look_for_empty_ones());
-        failpoint("rollback:before_commit");
-        run.commit(*api_, json::object(), run.left());
-        run.step("commit");
-        failpoint("rollback:after_commit");
-    } catch (const SessionLost &) {
-        throw; // the pump that starts now finds the phase, and goes on from there
-    } catch (const Error &) {
-        run.abort(*api_);
-        run.pause_ends();
-        throw;
-    }
-    unfence(run.table_ids, run.attempt);
-    run.pause_ends();
-    run.step("unfence");
-}
-
-// The old side is the source of truth on PostgreSQL. No batch from there lands any more, capture is whole, and only then the fence goes.
-void Pump::unfence(const std::vector<int> &table_ids, std::int64_t up_to) {
-    mysql::Client &client = source_->client();
-    const auto configs = configs_of(table_ids);
-    for (const core::TableConfig *config : configs)
-        client.execute(mysql::bump_phase_epoch(row_.connection, *config), "ending the epoch of writes from the new side");
-    failpoint("rollback:after_bump");
-    const auto fences = mysql::find_fences(client, row_.connection, configs);
-    for (const core::TableConfig *config : configs) {
-        std::vector<mysql::Fence> past;
-        bool replaces_capture = false;
-        for (const mysql::Fence &fence : fences)
-            if (fence.suffix == config->trigger_suffix && fence.epoch <= static_cast<std::uint64_t>(up_to)) {
-                past.push_back(fence);
-                replaces_capture = replaces_capture || fence.after;
-            }
-        if (!replaces_capture && !past.empty()) {
-            mysql::ControlSession session(row_.connection);
-            if (!session.check_capture(*config).complete)
-                session.install_capture(*config, settings_.source_lock_timeout_ms);
-        }
-        mysql::drop_fences(client, row_.connection, *config, past, false);
-        failpoint("rollback:in_unfence");
-        client.execute("UPDATE " + mysql::phase_table(row_.connection) + " SET phase = 'old' WHERE outbox = '" + config->outbox + "'",
-                       "noting the phase on the old side");
-    }
-}
-
-void Pump::contract(CutoverRun &run) {
-    run.contract(*api_);
-    failpoint("contract:after_commit");
-    load_tables();
-    mysql::Client &client = source_->client();
-    for (const core::TableConfig *config : configs_of(run.table_ids)) {
-        capture_->ignore(config->table_id);
-        for (const mysql::Fence &fence : mysql::find_fences(client, row_.connection, {config})) {
-            client.execute("DROP TRIGGER IF EXISTS `" + row_.connection.database + "`.`" + fence.name + "`", "dropping a fence");
-            run.step("old side", "fence " + fence.name + " on " + fence.table);
-        }
-        mysql::ControlSession session(row_.connection);
-        const bool complete = session.check_capture(*config).complete;
-        const std::vector<std::string> shared = session.remove_capture(*config, settings_.source_lock_timeout_ms);
-        if (complete)
-            run.step("old side", "capture of " + config->name + ": triggers tandem_ai_, tandem_au_, tandem_ad_" + config->trigger_suffix +
-                                     ", outbox " + config->outbox + ", its rows of capture_gap and table_phase");
-        for (const std::string &name : shared)
-            run.step("old side", "table " + name + " of the metadata database: it was the last table there");
-        failpoint("contract:in_removal");
-    }
-}
-
-// What an attempt left that did not end: by a worker that died, or one that could not reach PostgreSQL (model D: Doctor). First the epoch
-// on PostgreSQL ends every such attempt, then its fence goes.
-void Pump::put_back_remains() {
-    const auto state =
-        json::parse(api_->session()
-                        .query("SELECT tandem.cutover_state($1, $2)", {std::to_string(row_.connection.source_id), std::to_string(epoch_)})
-                        .text(0, 0));
-    std::vector<int> all;
-    for (const json &group : state)
-        if (group.at("phase") != "registered" && group.at("phase") != "contracted")
-            for (const int id : group.at("table_ids").get<std::vector<int>>())
-                if (find(id) != nullptr && find(id)->config.desired_state != "dropped")
-                    all.push_back(id);
-    const auto fences = mysql::find_fences(source_->client(), row_.connection, configs_of(all));
-    const auto fenced = [&](int id) {
-        return std::ranges::any_of(fences, [&](const mysql::Fence &fence) { return fence.suffix == find(id)->config.trigger_suffix; });
-    };
-    for (const json &group : state) {
-        const std::string phase = group.at("phase").get<std::string>();
-        const auto epoch = group.at("epoch").get<std::int64_t>();
-        std::vector<int> ids;
-        for (const int id : group.at("table_ids").get<std::vector<int>>()) {
-            const bool known = std::ranges::find(all, id) != all.end();
-            const bool half = phase == "cutover" || phase == "closing" || (phase != "new_primary" && known && fenced(id));
-            if (known && half)
-                ids.push_back(id);
-            const auto triggers = std::ranges::count_if(
-                fences, [&](const mysql::Fence &fence) { return known && fence.suffix == find(id)->config.trigger_suffix; });
-            if (known && phase == "new_primary" && triggers < 3) {
-                // Not reachable by the order of steps: somebody took the fence away, or the old side is another server now.
-                LiveTable &table = *find(id);
-                log::error("the old side had no fence although the new side is the source of truth; it is made anew",
-                           {{"source", row_.connection.name}, {"table", table.config.name}});
-                mysql::make_fence(source_->client(), row_.connection, table.config, static_cast<std::uint64_t>(epoch),
-                                  mysql::taken_events(source_->client(), row_.connection, table.config), "PostgreSQL", fences);
-            }
-        }
-        if (ids.empty())
-            continue;
-        std::string list = "{";
-        for (const int id : ids)
-            list += (list.size() > 1 ? "," : "") + std::to_string(id);
-        const bool mine =
-            api_->session()
-                .query("SELECT tandem.cutover_put_back($1, $2, $3, $4, $5)",
-                       {std::to_string(row_.connection.source_id), std::to_string(epoch_), list + "}", phase, std::to_string(epoch)})
-                .boolean(0, 0);
-        log::warning("put back what an attempt had left",
-                     {{"source", row_.connection.name}, {"phase", phase}, {"epoch", epoch}, {"tables", ids.size()}, {"done", mine}});
-        if (mine && phase != "closing")
-            unfence(ids, epoch);
-    }
 }
 
 } // namespace tandem::sync
