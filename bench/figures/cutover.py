@@ -32,7 +32,7 @@ def change(scene, clients, procedure):
     try:
         scene.sql(f"CALL tandem.{procedure}(%s, max_pause => '1 s')", (GROUP,))
     except psycopg2.Error as error:
-        note(f"  {procedure} gave up: {error.diag.message_primary}")
+        note(f"  {procedure} gave up: {error.diag.message_primary}; steps: " + scene.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1"))
         return None
     clients.wait(20)
     return max(waited for waited, _ in clients.waits[first:])

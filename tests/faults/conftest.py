@@ -71,11 +71,15 @@ class FaultScene(tandem.Scene):
         self.pg.stop("immediate")
         self.pg.start()
 
-    def wait_pg_back(self):
-        """After a crash of one of its processes PostgreSQL starts itself again."""
+    def crashes(self):
+        """How often PostgreSQL has noticed so far that one of its processes was killed."""
+        return self.pg.log_text().count("was terminated by signal 9")
+
+    def wait_pg_back(self, crashes_before):
+        """After a crash of one of its processes PostgreSQL starts itself again; until it has noticed, it still answers as before."""
         def answers():
             try:
-                return self.value("SELECT NOT pg_is_in_recovery()")
+                return self.crashes() > crashes_before and self.value("SELECT NOT pg_is_in_recovery()")
             except psycopg2.OperationalError:
                 return False
         wait_until(answers, 60, 0.1, "PostgreSQL to come back")

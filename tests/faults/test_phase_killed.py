@@ -38,11 +38,12 @@ def test_killed_in_set_phase(fault_scene, steps):
                 cursor.execute("SELECT pg_backend_pid()")
                 (pid,) = cursor.fetchone()
                 move(cursor, tables, step)
+                crashes = scene.crashes()
                 os.kill(pid, signal.SIGKILL)
                 with pytest.raises(psycopg2.OperationalError):
                     cursor.execute("SELECT 1")
                     connection.commit()
-            scene.wait_pg_back()
+            scene.wait_pg_back(crashes)
             assert (phases(scene), guards(scene), scene.value("SELECT count(*) FROM tandem.phase_history")) == before
             well(scene)
             # And once more, to the end; what comes directly behind the commit finds all of it moved.

@@ -37,13 +37,13 @@ def test_apply_killed(fault_scene, step):
     with fault_scene.load() as load:
         load.wait(50)
         for _ in range(2):
-            before = fault_scene.pg.log_text().count("was terminated by signal 9")
+            before = fault_scene.crashes()
             fault_scene.pg.reload(**{"tandem.debug_failpoint": f"{step} kill"})
             deadline = time.monotonic() + 30
-            while fault_scene.pg.log_text().count("was terminated by signal 9") == before:
+            while fault_scene.crashes() == before:
                 assert time.monotonic() < deadline, f"{step} was never reached"
                 time.sleep(0.05)
             fault_scene.pg.reload(**{"tandem.debug_failpoint": ""})
             load.wait(100)
-    fault_scene.wait_pg_back()
+    fault_scene.wait_pg_back(before)
     fault_scene.check()
