@@ -72,6 +72,11 @@ ROLLBACK;
 -- A view may be read inside of anything.
 SELECT o.name, count(p.id) FROM orgs_routed AS o LEFT JOIN people_routed AS p ON p.org_id = o.id GROUP BY 1 ORDER BY 1;
 SELECT sum(n) FROM (SELECT count(*) AS n FROM people_routed WHERE admin UNION ALL SELECT count(*) FROM people_routed WHERE NOT admin) AS s;
+WITH p AS (SELECT * FROM people_routed), twice AS (SELECT id FROM p UNION ALL SELECT id FROM people_routed WHERE id IN (SELECT id FROM people_routed))
+SELECT count(*), count(DISTINCT id) FROM twice;
+CREATE VIEW names AS SELECT id, mail FROM people_routed UNION ALL SELECT id, name FROM orgs_routed;
+SELECT * FROM names ORDER BY 1, 2;
+DROP VIEW names;
 
 -- A side that is not read is not spoken to: here the old side does not even answer.
 CREATE SERVER gone FOREIGN DATA WRAPPER mysql_fdw OPTIONS (host '127.0.0.1', port '1', init_command 'SET time_zone = ''+00:00'', NAMES utf8mb4');
@@ -113,6 +118,13 @@ CREATE USER MAPPING FOR regress_reader SERVER old OPTIONS (username 'tandem', pa
 SET ROLE regress_reader;
 SELECT id FROM people_routed ORDER BY id;
 SELECT * FROM people_routed_old;
+SELECT * FROM orgs_routed;
+SELECT count(*) FROM (SELECT id FROM orgs_routed) AS o;
+RESET ROLE;
+GRANT SELECT (id) ON orgs_routed TO regress_reader;
+SET ROLE regress_reader;
+SELECT count(id) FROM orgs_routed;
+SELECT name FROM orgs_routed;
 SELECT tandem.create_routed_view('orgs', 'y');
 SET ROLE regress_routing;
 SELECT tandem.create_routed_view('orgs', 'y');

@@ -3,7 +3,7 @@
 
 #include "guc.hpp"
 #include "launcher.hpp"
-#include "phase.hpp"
+#include "routed_plan.hpp"
 #include "shmem.hpp"
 
 extern "C" {

@@ -19,6 +19,4 @@ struct Phase {
 
 bool read_phase(int table_id, Phase *phase); // false: the table is not known
 
-void install_planner_hook(); // from _PG_init: one planning sees one read strategy of a table
-
 } // namespace tandem
