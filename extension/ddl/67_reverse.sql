@@ -181,6 +181,27 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = target AND g.tgname = trigger_name AND g.tgenabled <> 'D') $$;
 COMMENT ON FUNCTION tandem._trigger_on(regclass, name) IS 'whether a trigger is there and enabled';
 
+-- Triggers for each row hold for partitions by themselves, also for those that come later. Triggers for a statement do not: a TRUNCATE may name a
+-- partition.
+CREATE FUNCTION tandem._partitions(target regclass) RETURNS SETOF regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT p.relid FROM pg_partition_tree(target) AS p WHERE p.relid <> target ORDER BY p.relid $$;
+COMMENT ON FUNCTION tandem._partitions(regclass) IS 'all partitions of a target, those of partitions as well';
+
+CREATE FUNCTION tandem._on_partitions(target regclass, command text, with_trigger name DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  part regclass;
+BEGIN
+  FOR part IN SELECT p FROM tandem._partitions(target) AS p WHERE with_trigger IS NULL OR tandem._trigger_on(p, with_trigger) LOOP
+    EXECUTE format(command, part);
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tandem._on_partitions(regclass, text, name) IS
+  'runs a command for each partition of a target, whose name comes in place of %s; only for those that have this trigger enabled, if one is named';
+
 CREATE FUNCTION tandem._install_capture_back(table_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -194,6 +215,8 @@ BEGIN
   EXECUTE format('CREATE OR REPLACE TRIGGER tandem_refuse_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_truncate()', target);
   -- Also for writers with session_replication_role = replica, such as a subscription.
   EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER tandem_capture_back, ENABLE ALWAYS TRIGGER tandem_refuse_truncate', target);
+  PERFORM tandem._on_partitions(target, 'CREATE OR REPLACE TRIGGER tandem_refuse_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_truncate()');
+  PERFORM tandem._on_partitions(target, 'ALTER TABLE %s ENABLE ALWAYS TRIGGER tandem_refuse_truncate');
 END
 $$;
 COMMENT ON FUNCTION tandem._install_capture_back(integer) IS 'capture on a target; whoever writes to it from the commit on is recorded';
@@ -206,6 +229,7 @@ DECLARE
 BEGIN
   IF tandem._trigger_on(target, 'tandem_capture_back') THEN
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER tandem_capture_back, DISABLE TRIGGER tandem_refuse_truncate', target);
+    PERFORM tandem._on_partitions(target, 'ALTER TABLE %s DISABLE TRIGGER tandem_refuse_truncate', 'tandem_refuse_truncate');
   END IF;
 END
 $$;
@@ -221,6 +245,7 @@ BEGIN
   IF there THEN
     EXECUTE format('DROP TRIGGER IF EXISTS tandem_capture_back ON %s', target);
     EXECUTE format('DROP TRIGGER IF EXISTS tandem_refuse_truncate ON %s', target);
+    PERFORM tandem._on_partitions(target, 'DROP TRIGGER IF EXISTS tandem_refuse_truncate ON %s');
   END IF;
   RETURN there;
 END

@@ -8,7 +8,7 @@ BEGIN
   -- A snapshot taken before the table was closed shows the phase of then: only a phase that opens it counts. A table that was dropped is its
   -- owner's again.
   IF coalesce((SELECT p.phase FROM tandem.phase AS p WHERE p.table_id = TG_ARGV[0]::integer), 'dual_write') = 'dual_write' THEN
-    RETURN NULL;
+    RETURN CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN NEW WHEN TG_OP = 'DELETE' THEN OLD END; -- for a statement both are null
   END IF;
   RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
     MESSAGE = format('table %s is not the source of truth', TG_RELID::regclass),
@@ -18,6 +18,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_closed() IS 'trigger on a target that is not the source of truth, from the first attempt at a cut-over on: refuses writes of applications';
 
+-- For a partitioned target there is one for each row as well, which holds for writes that name a partition, and for partitions that come later.
 -- Triggers on targets are enabled and disabled, which waits for writers only. To drop one waits for every reader as well: a long report would keep a
 -- cut-over from its commit.
 CREATE FUNCTION tandem._close_target(table_id integer) RETURNS void
@@ -29,6 +30,12 @@ BEGIN
   EXECUTE format('CREATE OR REPLACE TRIGGER tandem_closed BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_closed(%L)',
                  target, table_id);
   EXECUTE format('ALTER TABLE %s ENABLE TRIGGER tandem_closed', target);
+  IF (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = target) THEN
+    EXECUTE format('CREATE OR REPLACE TRIGGER tandem_closed_rows BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem._refuse_closed(%L)', target, table_id);
+    EXECUTE format('ALTER TABLE %s ENABLE TRIGGER tandem_closed_rows', target);
+    PERFORM tandem._on_partitions(target, format('CREATE OR REPLACE TRIGGER tandem_closed BEFORE TRUNCATE ON %%s FOR EACH STATEMENT EXECUTE FUNCTION tandem._refuse_closed(%L)', table_id));
+    PERFORM tandem._on_partitions(target, 'ALTER TABLE %s ENABLE TRIGGER tandem_closed');
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem._close_target(integer) IS 'applications cannot write to the target from the commit on, whatever their snapshot; apply can';
@@ -42,9 +49,24 @@ BEGIN
   IF tandem._trigger_on(target, 'tandem_closed') THEN
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER tandem_closed', target);
   END IF;
+  IF tandem._trigger_on(target, 'tandem_closed_rows') THEN
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER tandem_closed_rows', target);
+    PERFORM tandem._on_partitions(target, 'ALTER TABLE %s DISABLE TRIGGER tandem_closed', 'tandem_closed');
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION tandem._open_target(integer) IS 'puts to rest what _close_target made';
+
+CREATE FUNCTION tandem._remove_closed(target regclass) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  EXECUTE format('DROP TRIGGER IF EXISTS tandem_closed ON %s', target);
+  EXECUTE format('DROP TRIGGER IF EXISTS tandem_closed_rows ON %s', target);
+  PERFORM tandem._on_partitions(target, 'DROP TRIGGER IF EXISTS tandem_closed ON %s');
+END
+$$;
+COMMENT ON FUNCTION tandem._remove_closed(regclass) IS 'removes what _close_target made; waits for readers of the target';
 
 CREATE FUNCTION tandem._running(run_id bigint) RETURNS tandem.cutover_run
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -408,7 +430,10 @@ BEGIN
     IF tandem._remove_capture_back(one) THEN
       PERFORM tandem.cutover_step(run_id, 'new side', 0, format('triggers tandem_capture_back and tandem_refuse_truncate on %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)));
     END IF;
-    EXECUTE format('DROP TRIGGER IF EXISTS tandem_closed ON %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one));
+    PERFORM tandem._remove_closed((SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one));
+    IF tandem._drop_guards(one) THEN
+      PERFORM tandem.cutover_step(run_id, 'new side', 0, format('guards of direct writes on %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)));
+    END IF;
     FOREACH dropped IN ARRAY tandem._drop_lookup_indexes((SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)) LOOP
       PERFORM tandem.cutover_step(run_id, 'new side', 0, format('index %s, by which cascades were looked up', dropped));
     END LOOP;

@@ -101,6 +101,9 @@ BEGIN
                    guard || '_delete', t.target, 'WHEN (' || own_old || ')', wanted);
     EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION tandem._guard_target(%s)', truncate_guard, t.target, wanted);
   END IF;
+  IF policy <> 'allow' THEN
+    PERFORM tandem._on_partitions(t.target, format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %%s FOR EACH STATEMENT EXECUTE FUNCTION tandem._guard_target(%s)', truncate_guard, wanted));
+  END IF;
   IF policy = 'record' AND record <> ALL (present) THEN
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem._record_direct_write(%s)',
                    record, t.target, wanted);
@@ -111,22 +114,27 @@ END
 $$;
 COMMENT ON FUNCTION tandem._fit_guards(integer) IS 'creates and drops triggers on the target so that they fit the table''s phase and policy';
 
-CREATE FUNCTION tandem._drop_guards(wanted integer) RETURNS void
+CREATE FUNCTION tandem._drop_guards(wanted integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   dropped record;
+  any_dropped boolean := false;
 BEGIN
   FOR dropped IN
-    SELECT g.tgname, t.target FROM tandem.source_table AS t JOIN pg_trigger AS g ON g.tgrelid = t.target AND NOT g.tgisinternal
+    SELECT g.tgname, g.tgrelid::regclass AS target
+    FROM tandem.source_table AS t
+      JOIN pg_trigger AS g ON (g.tgrelid = t.target OR g.tgrelid IN (SELECT tandem._partitions(t.target))) AND NOT g.tgisinternal AND g.tgparentid = 0
     WHERE t.table_id = wanted AND g.tgname IN (format('tandem_guard_%s', wanted), format('tandem_guard_%s_delete', wanted),
                                                format('tandem_guard_truncate_%s', wanted), format('tandem_record_%s', wanted))
   LOOP
     EXECUTE format('DROP TRIGGER %I ON %s', dropped.tgname, dropped.target);
+    any_dropped := true;
   END LOOP;
+  RETURN any_dropped;
 END
 $$;
-COMMENT ON FUNCTION tandem._drop_guards(integer) IS 'removes what tandem._fit_guards made';
+COMMENT ON FUNCTION tandem._drop_guards(integer) IS 'removes what tandem._fit_guards made; false: there was nothing';
 
 -- --- policy -----------------------------------------------------------------------------------------------------------------------
 

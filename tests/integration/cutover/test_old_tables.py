@@ -132,6 +132,7 @@ def test_contract_of_the_last_tables_leaves_nothing_of_ours(moved):
     assert "capture_gap of the metadata database" in moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1")
     assert moved.old.value("SELECT count(*) FROM information_schema.tables WHERE table_schema = %s", (moved.metadata,)) == 0
     assert moved.old.value("SELECT count(*) FROM information_schema.triggers WHERE trigger_schema = %s", (moved.old_database,)) == 0
+    assert moved.sql("SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE 'tandem%' AND tgrelid IN ('plain'::regclass, 'customer'::regclass, 'orders'::regclass)") == []
     # And another table begins as the first did, with the same worker.
     moved.write("CREATE TABLE late (id INT PRIMARY KEY, v INT) ENGINE=InnoDB", "INSERT INTO late VALUES (1, 1)")
     moved.add_table("late")

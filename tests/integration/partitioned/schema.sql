@@ -1,0 +1,1 @@
+CREATE TABLE sale (id INT NOT NULL, day DATE NOT NULL, amount DECIMAL(12,2) NOT NULL, note VARCHAR(40), PRIMARY KEY (id, day), KEY by_day (day)) CHARACTER SET utf8mb4 ENGINE=InnoDB;
