@@ -77,6 +77,22 @@ SELECT count(*), count(DISTINCT id) FROM twice;
 CREATE VIEW names AS SELECT id, mail FROM people_routed UNION ALL SELECT id, name FROM orgs_routed;
 SELECT * FROM names ORDER BY 1, 2;
 DROP VIEW names;
+-- Locks: on the target where it alone is read, else none, and that is said.
+BEGIN;
+SELECT tandem.set_phase('users', 'ready') > 0 AS m;
+SELECT tandem.set_read_strategy('users', 'new');
+SELECT id FROM people_routed WHERE id = 1 FOR UPDATE;
+SELECT l.mode FROM pg_locks AS l WHERE l.relation = 'people'::regclass AND l.pid = pg_backend_pid() AND l.mode = 'RowShareLock';
+SELECT count(*) FROM people WHERE id = 1 AND xmax <> 0;
+EXPLAIN (COSTS OFF) SELECT id FROM people_routed WHERE id = 1 FOR SHARE NOWAIT;
+ROLLBACK;
+SELECT id FROM people_routed WHERE id = 1 FOR UPDATE;
+SELECT id FROM (SELECT * FROM people_routed) AS p FOR SHARE;
+BEGIN;
+SELECT tandem.set_phase('users', 'ready') > 0 AS m;
+SELECT tandem.set_read_strategy('users', 'new_fallback_old');
+SELECT id FROM people_routed FOR NO KEY UPDATE;
+ROLLBACK;
 
 -- A side that is not read is not spoken to: here the old side does not even answer.
 CREATE SERVER gone FOREIGN DATA WRAPPER mysql_fdw OPTIONS (host '127.0.0.1', port '1', init_command 'SET time_zone = ''+00:00'', NAMES utf8mb4');

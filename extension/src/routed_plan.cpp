@@ -9,7 +9,9 @@ extern "C" {
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/planner.h"
+#include "parser/analyze.h"
 #include "parser/parsetree.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -62,6 +64,13 @@ bool reads(int table_id, const char *part, bool *known) {
 // The planner folds what a branch asks, and leaves a branch that is not read out of the plan; but first it plans all of them, which costs a point
 // read a third of its time. So where one branch is left, the view becomes that branch before the planner sees it. Whatever is not exactly as
 // tandem._routed_query writes it is left to the planner.
+
+#if PG_VERSION_NUM >= 160000
+
+// From here on the rights of an entry are kept apart from it. Not written for that yet: the planner leaves out what is not read.
+void read_one_branch(Query *) {}
+
+#else
 
 constexpr int most_branches = 3;
 
@@ -130,23 +139,46 @@ bool collect_branches(Node *node, const Query *top, const SetOperationStmt *type
            collect_branches(both->rarg, top, types, branches);
 }
 
-// The branch in place of the view's query; null: it stays.
-Query *only_branch(const Query *view) {
+enum class Routed { no, one_branch, several };
+
+// Whether a subquery is a routed view's query, and the branch that is read if it is the only one.
+Routed look_at(const Query *view, Query **branch) {
     if (view->setOperations == nullptr || view->commandType != CMD_SELECT || view->sortClause != NIL || view->limitCount != nullptr ||
-        view->limitOffset != nullptr || view->cteList != NIL || view->rowMarks != NIL)
-        return nullptr;
+        view->limitOffset != nullptr || view->cteList != NIL)
+        return Routed::no;
     Branches branches = {{}, 0};
     if (!collect_branches(view->setOperations, view, castNode(SetOperationStmt, view->setOperations), &branches))
-        return nullptr;
-    Query *read = nullptr;
+        return Routed::no;
+    int read = 0;
     for (int i = 0; i < branches.count; i++) {
         const Asks asks = what_it_asks(branches.queries[i]);
-        if (asks == Asks::nothing || (asks == Asks::read && read != nullptr))
-            return nullptr;
-        if (asks == Asks::read)
-            read = branches.queries[i];
+        if (asks == Asks::nothing)
+            return Routed::no;
+        if (asks == Asks::read && ++read == 1)
+            *branch = branches.queries[i];
     }
-    return read;
+    return read == 1 ? Routed::one_branch : Routed::several;
+}
+
+// FOR UPDATE and the like through a view of several branches locks nothing, and says nothing of it. Where the target alone is read its row is
+// locked, as through any other view (the rewriter would have done so); a row of the old side cannot be locked from here.
+void lock_rows(Query *branch, const RowMarkClause *mark, const char *view) {
+    Node *from = branch == nullptr || list_length(branch->jointree->fromlist) != 1
+                     ? nullptr
+                     : static_cast<Node *>(linitial(branch->jointree->fromlist));
+    RangeTblEntry *target =
+        from == nullptr || !IsA(from, RangeTblRef) ? nullptr : rt_fetch(castNode(RangeTblRef, from)->rtindex, branch->rtable);
+    if (target == nullptr || target->rtekind != RTE_RELATION || target->relkind == RELKIND_FOREIGN_TABLE)
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("rows cannot be locked through routed view \"%s\" while it reads the old side", view),
+                 errdetail("A lock in PostgreSQL would not keep anybody from changing the row on the old side."),
+                 errhint("Lock the row on the old side, or read without FOR UPDATE and FOR SHARE. SELECT * FROM tandem.phases; tells what "
+                         "the view reads.")));
+    LockRelationOid(target->relid, RowShareLock);
+    target->rellockmode = RowShareLock;
+    target->requiredPerms |= ACL_SELECT_FOR_UPDATE;
+    applyLockingClause(branch, static_cast<Index>(castNode(RangeTblRef, from)->rtindex), mark->strength, mark->waitPolicy, true);
 }
 
 void read_one_branch(Query *query) {
@@ -155,24 +187,33 @@ void read_one_branch(Query *query) {
     foreach (cell, query->cteList)
         if (IsA(lfirst_node(CommonTableExpr, cell)->ctequery, Query))
             read_one_branch(castNode(Query, lfirst_node(CommonTableExpr, cell)->ctequery));
+    Index index = 0;
     foreach (cell, query->rtable) {
         auto entry = lfirst_node(RangeTblEntry, cell);
+        index++;
         if (entry->rtekind != RTE_SUBQUERY || entry->subquery == nullptr)
             continue;
-        Query *view = entry->subquery;
-        if (Query *branch = only_branch(view)) {
-            // The entries for the view itself have the rights of whoever reads it, which are checked wherever they stand.
-            ListCell *own;
-            foreach (own, view->rtable)
-                if (lfirst_node(RangeTblEntry, own)->rtekind != RTE_SUBQUERY)
-                    branch->rtable = lappend(branch->rtable, lfirst(own));
-            branch->hasRowSecurity = branch->hasRowSecurity || view->hasRowSecurity;
-            entry->subquery = branch;
-        } else {
+        Query *view = entry->subquery, *branch = nullptr;
+        const Routed routed = look_at(view, &branch);
+        if (routed == Routed::no) {
             read_one_branch(view);
+            continue;
         }
+        if (const RowMarkClause *mark = query->rowMarks == NIL ? nullptr : get_parse_rowmark(query, index); mark != nullptr)
+            lock_rows(routed == Routed::one_branch ? branch : nullptr, mark, entry->eref->aliasname);
+        if (routed == Routed::several)
+            continue;
+        // The entries for the view itself have the rights of whoever reads it, which are checked wherever they stand.
+        ListCell *own;
+        foreach (own, view->rtable)
+            if (lfirst_node(RangeTblEntry, own)->rtekind != RTE_SUBQUERY)
+                branch->rtable = lappend(branch->rtable, lfirst(own));
+        branch->hasRowSecurity = branch->hasRowSecurity || view->hasRowSecurity;
+        entry->subquery = branch;
     }
 }
+
+#endif
 
 PlannedStmt *plan_routed(Query *query, const char *text, int options, ParamListInfo parameters) {
     const std::uint64_t outer = current_planning;
