@@ -40,9 +40,11 @@ const std::vector<std::string> &session_settings() {
     // must show what is stored. Strict otherwise: a key that a column cannot hold is an error, never another key.
     //
     // Defaults of an administrator (my.cnf, init_connect) must not reach us: with sql_select_limit rows would look as if they were gone, without
-    // autocommit no deletion would ever be committed. Limits go first, as they hold for the statements that follow. /*M! … */ is for MariaDB only.
+    // autocommit no deletion would ever be committed. Limits go first, as they hold for the statements that follow. /*M! … */ is for MariaDB only,
+    // and MariaDB passes over what is for MySQL from 5.7 on. MySQL 8 shows counters and sizes of tables that are up to a day old if it may.
     static const std::vector<std::string> settings{
-        "SET SESSION /*M! max_statement_time = 0, */ /*!50708 max_execution_time = 0, */ sql_select_limit = 18446744073709551615, "
+        "SET SESSION /*M! max_statement_time = 0, */ /*!50708 max_execution_time = 0, */ /*!80000 information_schema_stats_expiry = 0, */"
+        " sql_select_limit = 18446744073709551615, "
         "sql_big_selects = 1,"
         " sql_safe_updates = 0, sql_auto_is_null = 0, autocommit = 1, group_concat_max_len = 1048576",
         "SET NAMES utf8mb4",

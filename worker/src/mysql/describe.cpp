@@ -358,8 +358,6 @@ std::vector<std::string> find_tables(ControlClient &client, const std::string &d
 }
 
 json describe_table(ControlClient &client, const ServerVersion &version, const std::string &database, const std::string &table) {
-    if (!version.mariadb && version.number >= 80000) // the counter of AUTO_INCREMENT is up to a day old otherwise
-        client.execute("SET SESSION information_schema_stats_expiry = 0", "describing table \"" + table + "\"");
     const auto rows = rows_of(client,
                               "SELECT table_name, engine, table_type, table_comment, table_rows, data_length, create_time, create_options,"
                               " auto_increment"

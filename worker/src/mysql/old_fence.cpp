@@ -70,28 +70,19 @@ void create_capture(Client &client, const core::SourceConnection &connection, co
             client.execute(create_trigger(connection, table, trigger), "creating trigger \"" + trigger.name + "\"");
 }
 
-// Triggers keep the sql_mode of the session that makes them.
-class TriggerMode {
-  public:
-    explicit TriggerMode(Client &client) : client_(client), mode_(client.one_row("SELECT @@SESSION.sql_mode", "reading sql_mode").at(0)) {
-        client_.execute(std::string("SET SESSION sql_mode = '") + trigger_sql_mode + "'", "pinning sql_mode");
-    }
-    ~TriggerMode() {
-        try {
-            client_.execute("SET SESSION sql_mode = '" + mode_ + "'", "setting sql_mode back");
-        } catch (const core::Error &) {
-            // The session is gone, and its mode with it.
-        }
-    }
-    TriggerMode(const TriggerMode &) = delete;
-    TriggerMode &operator=(const TriggerMode &) = delete;
-
-  private:
-    Client &client_;
-    std::string mode_;
-};
-
 } // namespace
+
+TriggerMode::TriggerMode(Client &client) : client_(client), mode_(client.one_row("SELECT @@SESSION.sql_mode", "reading sql_mode").at(0)) {
+    client_.execute(std::string("SET SESSION sql_mode = '") + trigger_sql_mode + "'", "pinning sql_mode");
+}
+
+TriggerMode::~TriggerMode() {
+    try {
+        client_.execute("SET SESSION sql_mode = '" + mode_ + "'", "setting sql_mode back");
+    } catch (const core::Error &) {
+        // The session is gone, and its mode with it.
+    }
+}
 
 bool lock_tables(Client &client, const core::SourceConnection &connection, const Tables &tables, std::chrono::milliseconds most) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(most).count() + 1;
@@ -169,9 +160,9 @@ std::vector<std::string> taken_events(Client &client, const core::SourceConnecti
     return taken;
 }
 
-void make_fence(Client &client, const core::SourceConnection &connection, const core::TableConfig &table, std::uint64_t epoch,
+void make_fence(const TriggerMode &mode, const core::SourceConnection &connection, const core::TableConfig &table, std::uint64_t epoch,
                 const std::vector<std::string> &taken, const std::string &moved_to, const std::vector<Fence> &there) {
-    const TriggerMode mode(client);
+    Client &client = mode.client();
     for (const std::string event : fence_events) {
         if (std::ranges::any_of(there, [&](const Fence &fence) { return fence.event == event && fence.suffix == table.trigger_suffix; }))
             continue;
@@ -211,16 +202,20 @@ void drop_fences(Client &client, const core::SourceConnection &connection, const
         unlock_tables(client);
 }
 
-std::pair<std::string, std::uint64_t> auto_increment(Client &client, const core::SourceConnection &connection,
-                                                     const core::TableConfig &table) {
-    const std::string where = " WHERE table_schema = " + quote_text(connection.database) + " AND table_name = " + quote_text(table.name);
-    const std::string doing = "reading the next number of table \"" + table.name + "\"";
+std::string auto_increment_column(Client &client, const core::SourceConnection &connection, const core::TableConfig &table) {
     const auto column =
-        client.one_row("SELECT column_name FROM information_schema.columns" + where + " AND extra LIKE '%auto_increment%'", doing);
-    if (column.empty())
-        return {};
-    const auto next = client.one_row("SELECT auto_increment FROM information_schema.tables" + where, doing);
-    return {column[0], next.empty() || next[0].empty() ? 0 : std::stoull(next[0])};
+        client.one_row("SELECT column_name FROM information_schema.columns WHERE table_schema = " + quote_text(connection.database) +
+                           " AND table_name = " + quote_text(table.name) + " AND extra LIKE '%auto_increment%'",
+                       "looking for the numbered column of table \"" + table.name + "\"");
+    return column.empty() ? std::string() : column[0];
+}
+
+std::uint64_t next_auto_increment(Client &client, const core::SourceConnection &connection, const core::TableConfig &table) {
+    const auto next =
+        client.one_row("SELECT auto_increment FROM information_schema.tables WHERE table_schema = " + quote_text(connection.database) +
+                           " AND table_name = " + quote_text(table.name),
+                       "reading the next number of table \"" + table.name + "\"");
+    return next.empty() || next[0].empty() ? 0 : std::stoull(next[0]);
 }
 
 } // namespace tandem::mysql

@@ -242,9 +242,12 @@ void Pump::cut_over(CutoverRun &run) {
     if (const auto remains = mysql::find_fences(client, row_.connection, configs); !remains.empty())
         CutoverRun::refuse("55000", "the old side still has a fence of another attempt: " + remains.front().name, "CALL tandem.mend();");
     std::map<int, std::vector<std::string>> taken;
+    std::map<int, std::string> numbered;
     json next_values = json::object();
-    for (const core::TableConfig *config : configs)
+    for (const core::TableConfig *config : configs) {
         taken[config->table_id] = mysql::taken_events(client, row_.connection, *config);
+        numbered[config->table_id] = mysql::auto_increment_column(client, row_.connection, *config);
+    }
     client.execute(mysql::create_phase_table(row_.connection), "creating the table of phases on the old side");
 
     for (const core::TableConfig *config : configs)
@@ -288,13 +291,16 @@ void Pump::cut_over(CutoverRun &run) {
         if (rows)
             verify_changed(run, *rows);
         failpoint("cutover:after_verify");
-        for (const core::TableConfig *config : configs) {
-            const auto [column, next] = mysql::auto_increment(client, row_.connection, *config);
-            if (!column.empty() && next > 0)
-                next_values[std::to_string(config->table_id)] = {{column, next}};
-            mysql::make_fence(client, row_.connection, *config, static_cast<std::uint64_t>(run.attempt), taken[config->table_id],
-                              run.moved_to[config->table_id]);
-            failpoint("cutover:in_fence");
+        {
+            const mysql::TriggerMode mode(client);
+            for (const core::TableConfig *config : configs) {
+                if (const std::string &column = numbered[config->table_id]; !column.empty())
+                    if (const std::uint64_t next = mysql::next_auto_increment(client, row_.connection, *config); next > 0)
+                        next_values[std::to_string(config->table_id)] = {{column, next}};
+                mysql::make_fence(mode, row_.connection, *config, static_cast<std::uint64_t>(run.attempt), taken[config->table_id],
+                                  run.moved_to[config->table_id]);
+                failpoint("cutover:in_fence");
+            }
         }
         run.step("fence");
         failpoint("cutover:after_fence");

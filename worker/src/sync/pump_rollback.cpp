@@ -167,7 +167,7 @@ void Pump::put_back_remains() {
                 LiveTable &table = *find(id);
                 log::error("the old side had no fence although the new side is the source of truth; it is made anew",
                            {{"source", row_.connection.name}, {"table", table.config.name}});
-                mysql::make_fence(source_->client(), row_.connection, table.config, static_cast<std::uint64_t>(epoch),
+                mysql::make_fence(mysql::TriggerMode(source_->client()), row_.connection, table.config, static_cast<std::uint64_t>(epoch),
                                   mysql::taken_events(source_->client(), row_.connection, table.config), "PostgreSQL", fences);
             }
         }
