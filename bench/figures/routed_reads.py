@@ -45,7 +45,7 @@ def measure(stage, options):
     scene.sql("SELECT tandem.set_phase('item', 'ready')")
     scene.sql("SELECT tandem.set_read_strategy('item', 'new')")
     ratio(stage, scene, "routed_read_new_prepared", "item", "item_v", "prepared", 1.2)
-    ratio(stage, scene, "routed_read_new_simple", "item", "item_v", "simple", None)
+    ratio(stage, scene, "routed_read_new_simple", "item", "item_v", "simple", 1.2)
     scene.sql("SELECT tandem.set_read_strategy('item', 'old')")
     ratio(stage, scene, "routed_read_old_prepared", "item_v_old", "item_v", "prepared", 1.2)
     ratio(stage, scene, "routed_read_old_simple", "item_v_old", "item_v", "simple", 1.2)

@@ -121,14 +121,15 @@ COMMENT ON FUNCTION tandem.cutover_next(integer, bigint) IS 'the next run that w
 CREATE FUNCTION tandem._who_locks(target regclass) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT string_agg(format('%s, process %s%s, in its transaction for %s s: %s', a.backend_type, a.pid, coalesce(' of ' || quote_ident(a.usename), ''),
-                           round(extract(epoch FROM clock_timestamp() - a.xact_start)), substring(a.query FROM '^\s*([[:alpha:]:]+(\s+[[:alnum:]_."]+){0,3})')),
+  SELECT string_agg(CASE WHEN b.pid IS NULL THEN 'a prepared transaction, see pg_prepared_xacts' ELSE
+                      format('%s, process %s%s, in its transaction for %s s: %s', a.backend_type, b.pid, coalesce(' of ' || quote_ident(a.usename), ''),
+                             round(extract(epoch FROM clock_timestamp() - a.xact_start)), substring(a.query FROM '^\s*([[:alpha:]:]+(\s+[[:alnum:]_."]+){0,3})')) END,
                     '; ' ORDER BY a.xact_start)
   FROM (SELECT DISTINCT l.pid FROM pg_locks AS l
         WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
           AND (l.relation = target OR l.relation IN (SELECT p.relid FROM pg_partition_tree(target) AS p))
-          AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid <> pg_backend_pid()) AS b
-  JOIN pg_stat_activity AS a USING (pid)
+          AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid IS DISTINCT FROM pg_backend_pid()) AS b
+  LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
 $$;
 COMMENT ON FUNCTION tandem._who_locks(regclass) IS 'sessions with a lock on a table that keeps others from changing its triggers; NULL: none';
 
