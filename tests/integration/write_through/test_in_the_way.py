@@ -1,11 +1,16 @@
 """Writes through routed views that meet something in their way: a lock, a value that is taken, a row or a table that goes, a cut-over."""
+import sys
 import threading
 import time
+from pathlib import Path
 
 import psycopg2
 import pytest
 
 from lib.process import wait_until
+
+sys.path.insert(0, str(Path(__file__).parent))
+from through_views import arrived, old, refused  # noqa: E402
 
 ADD_ALL = False
 WAIVED = '{"clean_pass": "test", "divergence": "test"}'
@@ -19,20 +24,6 @@ def views(scene):
     scene.start_all()
     scene.wait_caught_up()
     return scene
-
-
-def old(scene, statement):
-    return scene.old.query(statement, database=scene.old_database)
-
-
-def arrived(scene):
-    return scene.value("SELECT tandem.wait_for_old('30 s')")
-
-
-def refused(scene, statement, state, text=""):
-    with pytest.raises(psycopg2.Error) as error:
-        scene.sql(statement)
-    assert error.value.pgcode == state and text in str(error.value), error.value
 
 
 def waiting(scene):

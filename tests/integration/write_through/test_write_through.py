@@ -1,10 +1,15 @@
 """See README.md."""
+import sys
 import threading
+from pathlib import Path
 
 import psycopg2
 import pytest
 
 from lib.process import wait_until
+
+sys.path.insert(0, str(Path(__file__).parent))
+from through_views import arrived, old, refused  # noqa: E402
 
 ADD_ALL = False
 
@@ -28,20 +33,6 @@ def nothing_left(views):
     arrived(views)
     for (write,) in views.sql("SELECT min(write_id) FROM tandem.queued_writes WHERE given_up GROUP BY transaction"):
         views.sql("SELECT tandem.settle_write(%s, 'discard')", (write,))
-
-
-def old(scene, statement):
-    return scene.old.query(statement, database=scene.old_database)
-
-
-def arrived(scene):
-    return scene.value("SELECT tandem.wait_for_old('30 s')")
-
-
-def refused(scene, statement, state, text=""):
-    with pytest.raises(psycopg2.Error) as error:
-        scene.sql(statement)
-    assert error.value.pgcode == state and text in str(error.value), error.value
 
 
 def given_up(scene):
