@@ -101,7 +101,7 @@ SELECT kind, state FROM tandem.cutover_runs WHERE kind IN ('contract', 'mend') O
 SELECT tandem.cutover_next(-1, -1);
 SELECT tandem.cutover_state(-1, -1);
 SELECT tandem.cutover_put_back(-1, -1, '{}', 'cutover', 1);
-SELECT tandem.cutover_probe(-1, 10);
+SELECT tandem.cutover_probe(-1);
 SELECT tandem.cutover_begin(-1, 10);
 SELECT tandem.cutover_commit(-1, '{}', 10);
 SELECT tandem.cutover_contract(-1);

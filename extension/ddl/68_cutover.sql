@@ -117,21 +117,26 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_next(integer, bigint) IS 'the next run that was asked for, which is running from now on; NULL: none. Runs that another worker left are ended';
 
--- Of a statement the first words only: the rest may be somebody's data.
-CREATE FUNCTION tandem._who_locks(target regclass) RETURNS text
+-- Of a statement the first words only: the rest may be somebody's data. `lasting`: not those who will be gone in a moment, which are writers whose
+-- transactions are young, apply, and autovacuum, which makes way (but not one against wraparound).
+CREATE FUNCTION tandem._who_locks(target regclass, lasting boolean) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT string_agg(CASE WHEN b.pid IS NULL THEN 'a prepared transaction, see pg_prepared_xacts' ELSE
                       format('%s, process %s%s, in its transaction for %s s: %s', a.backend_type, b.pid, coalesce(' of ' || quote_ident(a.usename), ''),
                              round(extract(epoch FROM clock_timestamp() - a.xact_start)), substring(a.query FROM '^\s*([[:alpha:]:]+(\s+[[:alnum:]_."]+){0,3})')) END,
                     '; ' ORDER BY a.xact_start)
-  FROM (SELECT DISTINCT l.pid FROM pg_locks AS l
+  FROM (SELECT l.pid, bool_and(l.mode = 'RowExclusiveLock') AS writes FROM pg_locks AS l
         WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
           AND (l.relation = target OR l.relation IN (SELECT p.relid FROM pg_partition_tree(target) AS p))
-          AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid IS DISTINCT FROM pg_backend_pid()) AS b
+          AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid IS DISTINCT FROM pg_backend_pid()
+        GROUP BY l.pid) AS b
   LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
+  WHERE NOT lasting OR b.pid IS NULL
+     OR CASE WHEN b.writes THEN a.backend_type = 'client backend' AND a.xact_start < clock_timestamp() - interval '1 s'
+             ELSE a.backend_type <> 'autovacuum worker' OR a.query LIKE '%(to prevent wraparound)' END
 $$;
-COMMENT ON FUNCTION tandem._who_locks(regclass) IS 'sessions with a lock on a table that keeps others from changing its triggers; NULL: none';
+COMMENT ON FUNCTION tandem._who_locks(regclass, boolean) IS 'sessions with a lock on a table that keeps others from changing its triggers, all or only those that will not be gone in a moment; NULL: none';
 
 -- Autovacuum is in the way as well. It makes way for whoever has waited for deadlock_timeout, which by default is longer than a whole pause.
 CREATE FUNCTION tandem._lock_targets(table_ids integer[], mode text, timeout_ms integer) RETURNS void
@@ -146,7 +151,7 @@ BEGIN
       EXECUTE format('LOCK TABLE %s IN %s MODE', target, mode);
     EXCEPTION WHEN lock_not_available THEN
       RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = format('table %s could not be locked within %s ms', target, timeout_ms),
-        DETAIL = coalesce('In the way: ' || tandem._who_locks(target) || '.', 'Whoever was in the way has ended.'),
+        DETAIL = coalesce('In the way: ' || tandem._who_locks(target, false) || '.', 'Whoever was in the way has ended.'),
         HINT = 'Writers waited for the lock meanwhile. Call again when the transaction or the VACUUM or index build is over.';
     END;
   END LOOP;
@@ -168,18 +173,26 @@ END
 $$;
 COMMENT ON FUNCTION tandem._refuse_cancelled(tandem.cutover_run) IS 'error when the statement that asked for a run has ended: its cancel is the end of the attempt';
 
-CREATE FUNCTION tandem.cutover_probe(run_id bigint, lock_timeout_ms integer) RETURNS void
+CREATE FUNCTION tandem.cutover_probe(run_id bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   run tandem.cutover_run := tandem._running(run_id);
+  target regclass;
+  found text;
 BEGIN
   PERFORM tandem._refuse_cancelled(run);
-  PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
+  FOR target IN SELECT DISTINCT t.target FROM tandem.source_table AS t WHERE t.table_id = ANY (run.table_ids) ORDER BY t.target LOOP
+    found := tandem._who_locks(target, true);
+    IF found IS NOT NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = format('table %s is being worked on', target), DETAIL = 'In the way: ' || found || '.',
+        HINT = 'Nothing has changed, and no client waited. Call again when that is over, or allow a longer lock_wait.';
+    END IF;
+  END LOOP;
 END
 $$;
-COMMENT ON FUNCTION tandem.cutover_probe(bigint, integer) IS
-  'whether the commit would get its locks on the targets now; an error that names who is in the way, before any client waits. Holds them until the caller''s transaction ends';
+COMMENT ON FUNCTION tandem.cutover_probe(bigint) IS
+  'whether the commit would get its locks on the targets now, without taking any: an error that names who is in the way for longer than a moment';
 
 CREATE FUNCTION tandem.cutover_begin(run_id bigint, lock_timeout_ms integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -453,7 +466,7 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_contract(bigint) IS 'phase contracted, and the machinery of the way back is removed from the new side; can be repeated';
 
-GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_probe(bigint, integer), tandem.cutover_begin(bigint, integer),
+GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_probe(bigint), tandem.cutover_begin(bigint, integer),
   tandem.cutover_obstacle(bigint), tandem.old_tables_changed(jsonb),
   tandem.cutover_commit(bigint, jsonb, integer), tandem.cutover_abort(bigint), tandem.cutover_step(bigint, text, double precision, text),
   tandem.cutover_end(bigint, double precision, jsonb), tandem.cutover_state(integer, bigint),

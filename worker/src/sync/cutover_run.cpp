@@ -40,9 +40,7 @@ std::optional<CutoverRun> CutoverRun::next(postgres::WorkerApi &api, int source_
     return run;
 }
 
-void CutoverRun::probe(postgres::WorkerApi &api, Millis lock_timeout) const {
-    api.session().query("SELECT tandem.cutover_probe($1, $2)", {std::to_string(id), std::to_string(lock_timeout.count())});
-}
+void CutoverRun::probe(postgres::WorkerApi &api) const { api.session().query("SELECT tandem.cutover_probe($1)", {std::to_string(id)}); }
 
 void CutoverRun::begin(postgres::WorkerApi &api, Millis lock_timeout) {
     attempt =

@@ -30,7 +30,7 @@ class CutoverRun {
     std::int64_t attempt = 0;      // epoch of this attempt
 
     // --- each one transaction on PostgreSQL
-    void probe(postgres::WorkerApi &api, Millis lock_timeout) const; // 55P03: somebody keeps the targets from being locked
+    void probe(postgres::WorkerApi &api) const; // 55P03: somebody keeps the targets from being locked
     void begin(postgres::WorkerApi &api, Millis lock_timeout);
     std::string obstacle(postgres::WorkerApi &api) const; // empty: everything has arrived
     std::int64_t queued(postgres::WorkerApi &api) const;  // writes through routed views that are not on the old side

@@ -107,7 +107,7 @@ class Pump {
     void take_cutover();
     void cut_over(CutoverRun &run);
     void await_guard(const CutoverRun &run);
-    void await_targets(CutoverRun &run);
+    void patiently(CutoverRun &run, const std::string &step, const std::function<void()> &attempt);
     void go_on_for(const CutoverRun &run, Millis time);
     void await_queued_writes(CutoverRun &run);
     void lock_old_tables(CutoverRun &run);

@@ -24,7 +24,7 @@ namespace {
 
 constexpr Millis between_locks{300};    // the pump goes on meanwhile, so that little is left when the lock is got
 constexpr int attempts_before_idle = 3; // for the lock, before idle sessions of those named are ended as well
-constexpr Millis begin_timeout{1000}, probe_timeout{500};
+constexpr Millis begin_timeout{1000};
 constexpr Millis guard_patience{10000};
 constexpr Millis settle_patience{20000}; // no client waits meanwhile
 constexpr double share_for_drain = 0.7;  // of the pause; the rest is for the fence and the commit
@@ -118,17 +118,16 @@ std::string Pump::drain_held(const CutoverRun &run, Clock::time_point deadline) 
     }
 }
 
-// Before anything is closed: a VACUUM or an index build on a target would keep the commit from its locks, and clients would have waited for nothing.
-void Pump::await_targets(CutoverRun &run) {
+// Again and again for `lock_wait` while somebody in PostgreSQL is in the way (55P03); no client waits meanwhile.
+void Pump::patiently(CutoverRun &run, const std::string &step, const std::function<void()> &attempt) {
     const Clock::time_point deadline = Clock::now() + run.lock_wait;
     for (;;) {
         try {
-            run.probe(*api_, probe_timeout);
-            return;
+            return attempt();
         } catch (const Error &error) {
             if (error.sqlstate() != "55P03" || Clock::now() > deadline)
                 throw;
-            run.step("targets", std::string("not free: ") + error.what());
+            run.step(step, std::string("not yet: ") + error.what());
             run.write_steps(*api_);
         }
         go_on_for(run, between_locks);
@@ -253,11 +252,12 @@ void Pump::cut_over(CutoverRun &run) {
     for (const core::TableConfig *config : configs)
         guard_->watch(*config); // a pump that has just begun to lead may not have asked for it yet
     mysql::ControlSession sight(row_.connection);
-    await_targets(run);
+    // A VACUUM or an index build on a target would keep the commit from its locks, and clients would have waited for nothing.
+    patiently(run, "targets", [&] { run.probe(*api_); });
     const std::unique_ptr<ChangedRows> rows = compare_changed(run);
     failpoint("cutover:after_compare");
     refuse_unless_in_sync(run);
-    run.begin(*api_, begin_timeout);
+    patiently(run, "begin", [&] { run.begin(*api_, begin_timeout); });
     failpoint("cutover:after_begin");
     run.step("begin", "epoch " + std::to_string(run.attempt));
     for (const int table_id : run.table_ids)
