@@ -104,7 +104,7 @@ SELECT tandem.cutover_put_back(-1, -1, '{}', 'cutover', 1);
 SELECT tandem.cutover_probe(-1);
 SELECT tandem.cutover_begin(-1, 10);
 SELECT tandem.cutover_commit(-1, '{}', 10);
-SELECT tandem.cutover_contract(-1);
+SELECT tandem.cutover_contract(-1, 10);
 SELECT tandem.cutover_obstacle(-1);
 SELECT tandem.cutover_abort(-1);
 SELECT tandem.cutover_step(-1, 'x', 0, NULL);

@@ -319,8 +319,17 @@ COMMENT ON FUNCTION tandem.add_tables(text, text, name, text) IS
 CREATE FUNCTION tandem._drop_one(table_id integer) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  moved_to regclass := (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = _drop_one.table_id);
 BEGIN
-  PERFORM tandem._refuse_truth_dropped(table_id), tandem._refuse_queued(table_id), tandem._drop_guards(table_id);
+  PERFORM tandem._refuse_truth_dropped(table_id), tandem._refuse_queued(table_id);
+  IF EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = moved_to AND g.tgname ^@ 'tandem_' AND NOT g.tgisinternal) THEN
+    PERFORM tandem._lock_targets(ARRAY[table_id], 'ACCESS EXCLUSIVE', 1000); -- whoever reads the target is not kept waiting behind a drop that waits
+    PERFORM tandem._drop_guards(table_id);
+    IF NOT EXISTS (SELECT FROM tandem.source_table AS t WHERE t.target = moved_to AND t.table_id <> _drop_one.table_id) THEN
+      PERFORM tandem._remove_capture_back(table_id), tandem._remove_closed(moved_to);
+    END IF;
+  END IF;
   -- A table that was never started has nothing on the old side. The others go when the worker has cleaned up there.
   IF EXISTS (SELECT FROM tandem.table_state AS a WHERE a.table_id = _drop_one.table_id) THEN
     UPDATE tandem.source_table AS t SET desired_state = 'dropped' WHERE t.table_id = _drop_one.table_id;

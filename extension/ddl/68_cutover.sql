@@ -119,7 +119,7 @@ COMMENT ON FUNCTION tandem.cutover_next(integer, bigint) IS 'the next run that w
 
 -- Of a statement the first words only: the rest may be somebody's data. `lasting`: not those who will be gone in a moment, which are writers whose
 -- transactions are young, apply, and autovacuum, which makes way (but not one against wraparound).
-CREATE FUNCTION tandem._who_locks(target regclass, lasting boolean) RETURNS text
+CREATE FUNCTION tandem._who_locks(target regclass, lasting boolean, readers boolean DEFAULT false) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT string_agg(CASE WHEN b.pid IS NULL THEN 'a prepared transaction, see pg_prepared_xacts' ELSE
@@ -129,14 +129,15 @@ AS $$
   FROM (SELECT l.pid, bool_and(l.mode = 'RowExclusiveLock') AS writes FROM pg_locks AS l
         WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
           AND (l.relation = target OR l.relation IN (SELECT p.relid FROM pg_partition_tree(target) AS p))
-          AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.pid IS DISTINCT FROM pg_backend_pid()
+          AND l.granted AND (readers OR l.mode NOT IN ('AccessShareLock', 'RowShareLock')) AND l.pid IS DISTINCT FROM pg_backend_pid()
         GROUP BY l.pid) AS b
   LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
   WHERE NOT lasting OR b.pid IS NULL
      OR CASE WHEN b.writes THEN a.backend_type = 'client backend' AND a.xact_start < clock_timestamp() - interval '1 s'
              ELSE a.backend_type <> 'autovacuum worker' OR a.query LIKE '%(to prevent wraparound)' END
 $$;
-COMMENT ON FUNCTION tandem._who_locks(regclass, boolean) IS 'sessions with a lock on a table that keeps others from changing its triggers, all or only those that will not be gone in a moment; NULL: none';
+COMMENT ON FUNCTION tandem._who_locks(regclass, boolean, boolean) IS
+  'sessions with a lock on a table that keeps others from changing its triggers, all or only those that will not be gone in a moment; with those who only read it, which keep triggers from being dropped. NULL: none';
 
 -- Autovacuum is in the way as well. It makes way for whoever has waited for deadlock_timeout, which by default is longer than a whole pause.
 CREATE FUNCTION tandem._lock_targets(table_ids integer[], mode text, timeout_ms integer) RETURNS void
@@ -144,6 +145,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET deadlock_tim
 AS $$
 DECLARE
   target regclass;
+  patience text := current_setting('lock_timeout');
 BEGIN
   PERFORM set_config('lock_timeout', greatest(timeout_ms, 1)::text, true);
   FOR target IN SELECT DISTINCT t.target FROM tandem.source_table AS t WHERE t.table_id = ANY (table_ids) ORDER BY t.target LOOP
@@ -151,10 +153,11 @@ BEGIN
       EXECUTE format('LOCK TABLE %s IN %s MODE', target, mode);
     EXCEPTION WHEN lock_not_available THEN
       RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = format('table %s could not be locked within %s ms', target, timeout_ms),
-        DETAIL = coalesce('In the way: ' || tandem._who_locks(target, false) || '.', 'Whoever was in the way has ended.'),
-        HINT = 'Writers waited for the lock meanwhile. Call again when the transaction or the VACUUM or index build is over.';
+        DETAIL = coalesce('In the way: ' || tandem._who_locks(target, false, mode = 'ACCESS EXCLUSIVE') || '.', 'Whoever was in the way has ended.'),
+        HINT = 'Others waited for the lock meanwhile. Call again when whoever is in the way has ended.';
     END;
   END LOOP;
+  PERFORM set_config('lock_timeout', patience, true);
 END
 $$;
 COMMENT ON FUNCTION tandem._lock_targets(integer[], text, integer) IS 'locks the targets in the order of their oids, waiting for running writers for a bounded time';
@@ -427,7 +430,7 @@ $$;
 COMMENT ON FUNCTION tandem.cutover_put_back(integer, bigint, integer[], text, bigint) IS
   'ends every attempt up to this epoch, before the worker takes its remains away (model D: Doctor); false: the tables have moved on';
 
-CREATE FUNCTION tandem.cutover_contract(run_id bigint) RETURNS void
+CREATE FUNCTION tandem.cutover_contract(run_id bigint, lock_timeout_ms integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -440,6 +443,8 @@ BEGIN
     PERFORM tandem._move_phase(ARRAY(SELECT p.table_id FROM tandem.phase AS p WHERE p.table_id = ANY (run.table_ids) AND p.phase = 'new_primary'),
                                ARRAY['new_primary'], 'contracted', NULL, format('run %s: contract', run_id));
   END IF;
+  -- To drop a trigger waits for every reader, and everybody else waits behind: the application lives on this table.
+  PERFORM tandem._lock_targets(run.table_ids, 'ACCESS EXCLUSIVE', lock_timeout_ms);
   FOREACH one IN ARRAY run.table_ids LOOP
     IF tandem._remove_capture_back(one) THEN
       PERFORM tandem.cutover_step(run_id, 'new side', 0, format('triggers tandem_capture_back and tandem_refuse_truncate on %s', (SELECT t.target FROM tandem.source_table AS t WHERE t.table_id = one)));
@@ -464,10 +469,10 @@ BEGIN
   PERFORM tandem._commit_durably();
 END
 $$;
-COMMENT ON FUNCTION tandem.cutover_contract(bigint) IS 'phase contracted, and the machinery of the way back is removed from the new side; can be repeated';
+COMMENT ON FUNCTION tandem.cutover_contract(bigint, integer) IS 'phase contracted, and the machinery of the way back is removed from the new side; can be repeated';
 
 GRANT EXECUTE ON FUNCTION tandem.cutover_next(integer, bigint), tandem.cutover_probe(bigint), tandem.cutover_begin(bigint, integer),
   tandem.cutover_obstacle(bigint), tandem.old_tables_changed(jsonb),
   tandem.cutover_commit(bigint, jsonb, integer), tandem.cutover_abort(bigint), tandem.cutover_step(bigint, text, double precision, text),
   tandem.cutover_end(bigint, double precision, jsonb), tandem.cutover_state(integer, bigint),
-  tandem.cutover_put_back(integer, bigint, integer[], text, bigint), tandem.cutover_contract(bigint) TO tandem_worker;
+  tandem.cutover_put_back(integer, bigint, integer[], text, bigint), tandem.cutover_contract(bigint, integer) TO tandem_worker;

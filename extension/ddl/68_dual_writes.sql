@@ -104,11 +104,13 @@ BEGIN
   IF policy <> 'allow' THEN
     PERFORM tandem._on_partitions(t.target, format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %%s FOR EACH STATEMENT EXECUTE FUNCTION tandem._guard_target(%s)', truncate_guard, wanted));
   END IF;
-  IF policy = 'record' AND record <> ALL (present) THEN
-    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem._record_direct_write(%s)',
+  -- Put to rest and not dropped, which would wait for every reader.
+  IF policy = 'record' AND NOT tandem._trigger_on(t.target, record) THEN
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION tandem._record_direct_write(%s)',
                    record, t.target, wanted);
-  ELSIF policy <> 'record' AND record = ANY (present) THEN
-    EXECUTE format('DROP TRIGGER %I ON %s', record, t.target);
+    EXECUTE format('ALTER TABLE %s ENABLE TRIGGER %I', t.target, record);
+  ELSIF policy <> 'record' AND tandem._trigger_on(t.target, record) THEN
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', t.target, record);
   END IF;
 END
 $$;

@@ -77,7 +77,7 @@ def test_emptied_while_the_rollback_waits_for_writers(moved):
             outcome.append(error)
     thread = threading.Thread(target=roll_back, daemon=True)
     thread.start()
-    wait_until(lambda: "not got" in (moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") or ""), 30, 0.05, "the rollback to wait")
+    wait_until(lambda: "not yet" in (moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") or ""), 30, 0.05, "the rollback to wait")
     assert "UPDATE plain" in moved.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1")  # who is in the way
     moved.old.query("TRUNCATE TABLE plain", database=moved.old_database)
     writer.commit()

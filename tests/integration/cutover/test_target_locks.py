@@ -101,3 +101,52 @@ def test_a_vacuum_is_waited_for_while_clients_go_on(large):
         thread.join(120)
     call(large, "rollback", ["shop.plain"], max_pause="5 s")
     equal(large)
+
+
+def test_contract_does_not_let_the_application_wait_behind_a_report(large):
+    """To drop a trigger waits for readers, and everybody else behind it."""
+    ready(large, ["shop.plain"])
+    call(large, "cutover", ["shop.plain"], waive=WAIVE, max_pause="5 s")
+    report = large.pg.connect(large.database, autocommit=False)
+    with report.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM plain")
+    slowest, stop = [0.0], threading.Event()
+
+    def client():
+        connection = large.pg.connect(large.database, autocommit=True)
+        while not stop.is_set():
+            started = time.monotonic()
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE plain SET v = v + 1 WHERE k = 'k1k1k1k1'")
+            slowest[0] = max(slowest[0], time.monotonic() - started)
+        connection.close()
+    writer = threading.Thread(target=client, daemon=True)
+    writer.start()
+    contract = threading.Thread(target=lambda: call(large, "contract", ["shop.plain"], confirm="no way back"), daemon=True)
+    contract.start()
+    wait_until(lambda: "not yet" in (large.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") or ""), 30, 0.1, "the contract to wait")
+    time.sleep(3)
+    assert "SELECT count" in large.value("SELECT steps FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1")
+    report.rollback()
+    contract.join(60)
+    stop.set()
+    writer.join(60)
+    assert not contract.is_alive() and not writer.is_alive()
+    assert phase(large, "plain") == "contracted" and slowest[0] < 2.5, slowest
+    assert large.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 'plain'::regclass AND tgname LIKE 'tandem%'") == []
+    report.close()
+
+
+def test_a_dropped_table_is_its_owners_again(large):
+    ready(large)
+    call(large, "cutover", waive=WAIVE, max_pause="5 s")
+    call(large, "rollback", max_pause="5 s")
+    report = large.pg.connect(large.database, autocommit=False)
+    with report.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM orders")
+    with pytest.raises(psycopg2.Error, match="could not be locked") as refused:
+        large.sql("SELECT tandem.drop_table('orders')")
+    assert refused.value.pgcode == "55P03" and "SELECT count" in refused.value.diag.message_detail
+    report.close()
+    large.sql("SELECT tandem.drop_table('orders')")
+    assert large.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND tgname LIKE 'tandem%'") == []

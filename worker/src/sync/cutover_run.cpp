@@ -64,8 +64,8 @@ bool CutoverRun::abort(postgres::WorkerApi &api) const {
     return api.session().query("SELECT tandem.cutover_abort($1)", {std::to_string(id)}).boolean(0, 0);
 }
 
-void CutoverRun::contract(postgres::WorkerApi &api) const {
-    api.session().query("SELECT tandem.cutover_contract($1)", {std::to_string(id)});
+void CutoverRun::contract(postgres::WorkerApi &api, Millis lock_timeout) const {
+    api.session().query("SELECT tandem.cutover_contract($1, $2)", {std::to_string(id), std::to_string(lock_timeout.count())});
 }
 
 void CutoverRun::end(postgres::WorkerApi &api, const json &error) {

@@ -36,7 +36,7 @@ class CutoverRun {
     std::int64_t queued(postgres::WorkerApi &api) const;  // writes through routed views that are not on the old side
     void commit(postgres::WorkerApi &api, const nlohmann::json &auto_increments, Millis lock_timeout);
     bool abort(postgres::WorkerApi &api) const; // false: it is committed, or somebody else ended it
-    void contract(postgres::WorkerApi &api) const;
+    void contract(postgres::WorkerApi &api, Millis lock_timeout) const;
     void end(postgres::WorkerApi &api, const nlohmann::json &error);
 
     // The run fails with this error; nothing has changed.

@@ -118,7 +118,7 @@ std::string Pump::drain_held(const CutoverRun &run, Clock::time_point deadline) 
     }
 }
 
-// Again and again for `lock_wait` while somebody in PostgreSQL is in the way (55P03); no client waits meanwhile.
+// Again and again for `lock_wait` while somebody in PostgreSQL is in the way (55P03). In between the pump goes on, and no client waits.
 void Pump::patiently(CutoverRun &run, const std::string &step, const std::function<void()> &attempt) {
     const Clock::time_point deadline = Clock::now() + run.lock_wait;
     for (;;) {

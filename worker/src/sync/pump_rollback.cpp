@@ -19,7 +19,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr Millis between_closings{300};
+constexpr Millis lock_of_contract{200}; // everybody waits behind it
 
 }
 
@@ -38,20 +38,10 @@ void Pump::roll_back(CutoverRun &run) {
     mysql::OldTables old_tables(row_.connection, configs_of(run.table_ids));
     refuse_changed_old_tables(run, old_tables.look());
     failpoint("rollback:after_look");
-    const Clock::time_point deadline = Clock::now() + run.lock_wait;
-    for (;;) {
+    patiently(run, "close", [&] {
         run.pause_begins();
-        try {
-            run.begin(*api_, std::min(run.max_pause / 2, Millis(500)));
-            break;
-        } catch (const Error &error) {
-            if (error.sqlstate() != "55P03" || Clock::now() > deadline)
-                throw;
-            run.step("close", std::string("not got: ") + error.what());
-            run.write_steps(*api_);
-            stop_.wait_for(between_closings);
-        }
-    }
+        run.begin(*api_, std::min(run.max_pause / 2, Millis(500)));
+    });
     run.step("close", "epoch " + std::to_string(run.attempt));
     failpoint("rollback:after_close");
     try {
@@ -112,7 +102,7 @@ void Pump::unfence(const std::vector<int> &table_ids, std::int64_t up_to) {
 }
 
 void Pump::contract(CutoverRun &run) {
-    run.contract(*api_);
+    patiently(run, "targets", [&] { run.contract(*api_, lock_of_contract); });
     failpoint("contract:after_commit");
     load_tables();
     mysql::Client &client = source_->client();

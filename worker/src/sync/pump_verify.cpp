@@ -79,7 +79,8 @@ void Pump::go_on_beside(const CutoverRun &run) {
         if (!await_journal(Millis(1)))
             throw core::SessionLost(core::Side::new_side, "the lease was lost during the run");
     report_stats(false);
-    refuse_unless_in_sync(run);
+    if (run.kind == "cutover" || run.kind == "rehearsal")
+        refuse_unless_in_sync(run);
 }
 
 // Before the pause, beside live writes: what is equal now needs no second look unless it changes once more.
