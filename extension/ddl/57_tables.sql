@@ -324,7 +324,7 @@ DECLARE
 BEGIN
   PERFORM tandem._refuse_truth_dropped(table_id), tandem._refuse_queued(table_id);
   IF EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = moved_to AND g.tgname ^@ 'tandem_' AND NOT g.tgisinternal) THEN
-    PERFORM tandem._lock_targets(ARRAY[table_id], 'ACCESS EXCLUSIVE', 1000); -- whoever reads the target is not kept waiting behind a drop that waits
+    PERFORM tandem._lock_targets(ARRAY[table_id], 'ACCESS EXCLUSIVE', 1500); -- whoever reads the target is not kept waiting behind a drop that waits
     PERFORM tandem._drop_guards(table_id);
     IF NOT EXISTS (SELECT FROM tandem.source_table AS t WHERE t.target = moved_to AND t.table_id <> _drop_one.table_id) THEN
       PERFORM tandem._remove_capture_back(table_id), tandem._remove_closed(moved_to);

@@ -139,15 +139,23 @@ $$;
 COMMENT ON FUNCTION tandem._who_locks(regclass, boolean, boolean) IS
   'sessions with a lock on a table that keeps others from changing its triggers, all or only those that will not be gone in a moment; with those who only read it, which keep triggers from being dropped. NULL: none';
 
--- Autovacuum is in the way as well. It makes way for whoever has waited for deadlock_timeout, which by default is longer than a whole pause.
+-- Autovacuum is in the way as well. It makes way for whoever has waited for deadlock_timeout, which by default is longer than a whole pause. Only the
+-- owner of the extension may shorten that.
 CREATE FUNCTION tandem._lock_targets(table_ids integer[], mode text, timeout_ms integer) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET deadlock_timeout = '20ms'
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   target regclass;
   patience text := current_setting('lock_timeout');
+  deadlock_patience text := current_setting('deadlock_timeout');
+  shortened boolean := true;
 BEGIN
   PERFORM set_config('lock_timeout', greatest(timeout_ms, 1)::text, true);
+  BEGIN
+    PERFORM set_config('deadlock_timeout', '20ms', true);
+  EXCEPTION WHEN insufficient_privilege THEN
+    shortened := false;
+  END;
   FOR target IN SELECT DISTINCT t.target FROM tandem.source_table AS t WHERE t.table_id = ANY (table_ids) ORDER BY t.target LOOP
     BEGIN
       EXECUTE format('LOCK TABLE %s IN %s MODE', target, mode);
@@ -158,6 +166,7 @@ BEGIN
     END;
   END LOOP;
   PERFORM set_config('lock_timeout', patience, true);
+  PERFORM set_config('deadlock_timeout', deadlock_patience, true) WHERE shortened;
 END
 $$;
 COMMENT ON FUNCTION tandem._lock_targets(integer[], text, integer) IS 'locks the targets in the order of their oids, waiting for running writers for a bounded time';

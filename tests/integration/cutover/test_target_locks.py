@@ -148,5 +148,15 @@ def test_a_dropped_table_is_its_owners_again(large):
         large.sql("SELECT tandem.drop_table('orders')")
     assert refused.value.pgcode == "55P03" and "SELECT count" in refused.value.diag.message_detail
     report.close()
-    large.sql("SELECT tandem.drop_table('orders')")
+    # By somebody who is no superuser.
+    large.sql("CREATE ROLE keeper LOGIN IN ROLE tandem_admin")
+    large.sql("ALTER TABLE orders OWNER TO keeper")
+    keeper = large.pg.connect(large.database, autocommit=True)
+    with keeper.cursor() as cursor:
+        cursor.execute("SET ROLE keeper")
+        cursor.execute("SELECT tandem.drop_table('orders')")
+    keeper.close()
     assert large.sql("SELECT tgname FROM pg_trigger WHERE tgrelid = 'orders'::regclass AND tgname LIKE 'tandem%'") == []
+    wait_until(lambda: "orders" not in large.states(), 30, 0.1, "the table to be dropped")
+    large.sql("DROP OWNED BY keeper")
+    large.sql("DROP ROLE keeper")
