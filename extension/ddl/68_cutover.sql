@@ -295,7 +295,16 @@ END
 $$;
 COMMENT ON FUNCTION tandem._target_has_rows(integer) IS 'whether the target has rows of this table';
 
--- seen: what the worker's question "old_tables" answers.
+CREATE FUNCTION tandem._has_settled_rows(wanted integer) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT NOT EXISTS (SELECT FROM tandem.reverse_outbox AS o WHERE o.table_id = wanted) AND NOT EXISTS (SELECT FROM tandem.reverse_letter AS l WHERE l.table_id = wanted)
+     AND tandem._target_has_rows(wanted)
+$$;
+COMMENT ON FUNCTION tandem._has_settled_rows(integer) IS 'whether the target has rows and the old side has all of them, as far as is known';
+
+-- seen: what the worker's question "old_tables" answers. That an old table is empty says something only if the target had settled rows before the look:
+-- whoever looks at one that is written to must know that.
 CREATE FUNCTION tandem.old_tables_changed(seen jsonb) RETURNS TABLE (table_id integer, label text, reason text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -304,7 +313,7 @@ DECLARE
   one record;
 BEGIN
   FOR one IN
-    SELECT s.table_id, s.identity, coalesce(s.reason, CASE WHEN s.empty AND tandem._target_has_rows(s.table_id) THEN 'it is empty' END) AS reason
+    SELECT s.table_id, s.identity, coalesce(s.reason, CASE WHEN s.empty AND tandem._has_settled_rows(s.table_id) THEN 'it is empty' END) AS reason
     FROM jsonb_to_recordset(seen) AS s(table_id integer, identity jsonb, empty boolean, reason text) JOIN tandem.phase AS p USING (table_id)
     WHERE tandem._source_of_truth(p.phase) = 'new' ORDER BY s.table_id
   LOOP

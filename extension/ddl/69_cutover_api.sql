@@ -328,6 +328,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   moved integer[];
+  settled integer[];
   source integer;
 BEGIN
   FOR source, moved IN
@@ -335,9 +336,12 @@ BEGIN
     WHERE t.table_id = ANY (ids) AND p.phase IN ('new_primary', 'closing') GROUP BY t.source_id
   LOOP
     BEGIN
+      settled := ARRAY(SELECT i FROM unnest(moved) AS i WHERE tandem._has_settled_rows(i));
       RETURN QUERY SELECT c.label, c.reason
       FROM tandem._ask(jsonb_build_object('kind', 'old_tables', 'source_id', source, 'table_ids', to_jsonb(moved)), interval '30 s') AS a,
-           tandem.old_tables_changed(a) AS c;
+           LATERAL (SELECT jsonb_agg(CASE WHEN (o ->> 'table_id')::integer = ANY (settled) THEN o ELSE o || '{"empty": false}' END) AS seen
+                    FROM jsonb_array_elements(a) AS o) AS s,
+           LATERAL tandem.old_tables_changed(s.seen) AS c;
     EXCEPTION WHEN OTHERS THEN
       RETURN QUERY SELECT tandem._table_label(i), format('could not be looked at: %s', SQLERRM) FROM unnest(moved) AS i;
     END;

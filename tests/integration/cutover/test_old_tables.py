@@ -125,6 +125,37 @@ def test_a_cutover_right_after_a_rollback(moved):
     equal(moved)
 
 
+def test_a_queue_whose_rows_come_and_go_is_not_taken_for_emptied(moved):
+    """The old table is empty most of the time, and the target has a row that is on its way."""
+    moved.write("DELETE FROM plain")
+    for _ in range(3):
+        ready(moved, TABLES)
+        call(moved, "cutover", TABLES, waive=WAIVE, max_pause="5 s")
+        stop, written = threading.Event(), [0]
+
+        def client():
+            connection = moved.pg.connect(moved.database, autocommit=True)
+            with connection.cursor() as cursor:
+                while not stop.is_set():
+                    try:
+                        cursor.execute("INSERT INTO plain VALUES ('job', 1) ON CONFLICT DO NOTHING")
+                        cursor.execute("DELETE FROM plain")
+                    except psycopg2.Error:  # the closed table
+                        break
+                    written[0] += 1
+            connection.close()
+        thread = threading.Thread(target=client, daemon=True)
+        thread.start()
+        for _ in range(5):
+            assert readiness(moved, "old table") == []
+        call(moved, "rollback", TABLES, max_pause="5 s")
+        stop.set()
+        thread.join(30)
+        assert written[0] > 0
+        moved.wait_caught_up()
+        equal(moved)
+
+
 def test_contract_of_the_last_tables_leaves_nothing_of_ours(moved):
     ready(moved, TABLES)
     call(moved, "cutover", TABLES, waive=WAIVE, max_pause="5 s")

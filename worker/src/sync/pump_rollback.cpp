@@ -21,7 +21,14 @@ namespace {
 
 constexpr Millis lock_of_contract{200}; // everybody waits behind it
 
+// While changes are on their way, an old table may be empty that is not to be: a queue, whose rows come and go.
+json but_for_empty_ones(json seen) {
+    for (json &table : seen)
+        table["empty"] = false;
+    return seen;
 }
+
+} // namespace
 
 // A TRUNCATE, or an ALTER TABLE that leaves rows out, passes by the fence, and nobody has looked at the old tables meanwhile. As the source
 // of truth they would take the target's rows along.
@@ -36,7 +43,7 @@ void Pump::refuse_changed_old_tables(const CutoverRun &run, const json &seen) {
 
 void Pump::roll_back(CutoverRun &run) {
     mysql::OldTables old_tables(row_.connection, configs_of(run.table_ids));
-    refuse_changed_old_tables(run, old_tables.look());
+    refuse_changed_old_tables(run, but_for_empty_ones(old_tables.look()));
     failpoint("rollback:after_look");
     patiently(run, "close", [&] {
         run.pause_begins();
@@ -46,7 +53,7 @@ void Pump::roll_back(CutoverRun &run) {
     failpoint("rollback:after_close");
     try {
         const Clock::time_point end = run.paused_at() + run.max_pause;
-        refuse_changed_old_tables(run, old_tables.look()); // while the last changes are on their way
+        refuse_changed_old_tables(run, but_for_empty_ones(old_tables.look())); // while the last changes are on their way
         std::string left;
         while (!(left = run.obstacle(*api_)).empty()) {
             if (Clock::now() > end)
