@@ -64,10 +64,16 @@ SELECT "table", finding, key, detail FROM tandem.rollback_readiness('{pairs}') W
 -- An old table that was emptied or rebuilt, as the worker tells, and that no clean pass has seen since; noticed once.
 BEGIN;
 SELECT table_id AS id FROM tandem.tables WHERE "table" = 'pairs' \gset
--- That it is empty says nothing while rows are on their way or were not taken.
+-- That it is empty says nothing while rows are on their way; those that were not taken cannot be there.
+INSERT INTO tandem.reverse_outbox (table_id, key) SELECT :id, tandem.encode_key(:id, '{"b": "y", "a": 1}');
 SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', true, 'reason', NULL)));
-DELETE FROM tandem.reverse_letter;
 DELETE FROM tandem.reverse_outbox;
+SELECT count(*) AS rows FROM pairs;
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 2}'::jsonb, 'empty', true, 'reason', NULL)));
+INSERT INTO pairs VALUES ('more', 1, 'side');
+DELETE FROM tandem.reverse_outbox;
+SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 2}'::jsonb, 'empty', true, 'reason', NULL)));
+DELETE FROM tandem.reverse_letter;
 SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', false, 'reason', NULL)));
 SELECT label, reason FROM tandem.old_tables_changed(jsonb_build_array(jsonb_build_object('table_id', :id, 'identity', '{"numbers": 1}'::jsonb, 'empty', true, 'reason', NULL)));
 SELECT noticed_at FROM tandem.old_table_change \gset

@@ -280,28 +280,28 @@ END
 $$;
 COMMENT ON FUNCTION tandem.cutover_obstacle(bigint) IS 'what is still on its way or stuck, NULL when everything has arrived (model D: DRAINED)';
 
-CREATE FUNCTION tandem._target_has_rows(wanted integer) RETURNS boolean
+CREATE FUNCTION tandem._target_has_rows(wanted integer, more_than bigint) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   found boolean;
 BEGIN
-  EXECUTE (SELECT format('SELECT EXISTS (SELECT FROM %s AS n WHERE %s)', t.target,
+  EXECUTE (SELECT format('SELECT count(*) > %3$s FROM (SELECT FROM %1$s AS n WHERE %2$s LIMIT %3$s + 1) AS r', t.target,
                          coalesce((SELECT string_agg(format('n.%I = %s', c.key, tandem._constant_as(c.value, t.target, c.key)), ' AND ') FROM jsonb_each_text(t.constants) AS c),
-                                  'true'))
+                                  'true'), more_than)
            FROM tandem.source_table AS t WHERE t.table_id = wanted) INTO found;
   RETURN found;
 END
 $$;
-COMMENT ON FUNCTION tandem._target_has_rows(integer) IS 'whether the target has rows of this table';
+COMMENT ON FUNCTION tandem._target_has_rows(integer, bigint) IS 'whether the target has more than so many rows of this table';
 
 CREATE FUNCTION tandem._has_settled_rows(wanted integer) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT NOT EXISTS (SELECT FROM tandem.reverse_outbox AS o WHERE o.table_id = wanted) AND NOT EXISTS (SELECT FROM tandem.reverse_letter AS l WHERE l.table_id = wanted)
-     AND tandem._target_has_rows(wanted)
+  SELECT NOT EXISTS (SELECT FROM tandem.reverse_outbox AS o WHERE o.table_id = wanted)
+     AND tandem._target_has_rows(wanted, (SELECT count(*) FROM tandem.reverse_letter AS l WHERE l.table_id = wanted))
 $$;
-COMMENT ON FUNCTION tandem._has_settled_rows(integer) IS 'whether the target has rows and the old side has all of them, as far as is known';
+COMMENT ON FUNCTION tandem._has_settled_rows(integer) IS 'whether the target has rows that the old side has, as far as is known: nothing is on its way, and they are more than those that it did not take';
 
 -- seen: what the worker's question "old_tables" answers. That an old table is empty says something only if the target had settled rows before the look:
 -- whoever looks at one that is written to must know that.
@@ -341,6 +341,7 @@ DECLARE
   run tandem.cutover_run := tandem._running(run_id);
 BEGIN
   PERFORM tandem._refuse_cancelled(run);
+  PERFORM set_config('lock_timeout', greatest(lock_timeout_ms, 1)::text, true); -- for all that follows: phases and sequences may be locked as well
   PERFORM tandem._lock_targets(run.table_ids, 'SHARE ROW EXCLUSIVE', lock_timeout_ms);
   IF run.kind = 'cutover' THEN
     PERFORM tandem._move_phase(run.table_ids, ARRAY['cutover'], 'new_primary', run.epoch, format('run %s: cutover', run_id));
@@ -457,6 +458,7 @@ DECLARE
   dropped text;
   removed bigint;
 BEGIN
+  PERFORM set_config('lock_timeout', greatest(lock_timeout_ms, 1)::text, true);
   IF EXISTS (SELECT FROM tandem.phase AS p WHERE p.table_id = ANY (run.table_ids) AND p.phase = 'new_primary') THEN
     PERFORM tandem._move_phase(ARRAY(SELECT p.table_id FROM tandem.phase AS p WHERE p.table_id = ANY (run.table_ids) AND p.phase = 'new_primary'),
                                ARRAY['new_primary'], 'contracted', NULL, format('run %s: contract', run_id));

@@ -103,6 +103,24 @@ def test_a_vacuum_is_waited_for_while_clients_go_on(large):
     equal(large)
 
 
+def test_a_lock_that_the_commit_meets_is_no_reason_to_wait_longer(large):
+    """Whatever it is that cannot be locked in the commit: the pause has its bound, and the old side is as before."""
+    ready(large)
+    holder = large.pg.connect(large.database, autocommit=False)
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT pg_get_serial_sequence('customer', 'id')")
+        cursor.execute(f"ALTER SEQUENCE {cursor.fetchone()[0]} CACHE 1")
+    started = time.monotonic()
+    with pytest.raises(psycopg2.Error) as refused:
+        call(large, "cutover", waive=WAIVE, max_pause="1 s", lock_wait="1 s")
+    assert refused.value.pgcode == "55P03" and time.monotonic() - started < 20
+    assert large.value("SELECT pause_ms FROM tandem.cutover_runs ORDER BY run_id DESC LIMIT 1") < 5000
+    assert phase(large, "customer") == "ready" and fences(large) == []
+    large.write("INSERT INTO customer (name) VALUES ('still here')")
+    holder.close()
+    large.check()
+
+
 def test_contract_does_not_let_the_application_wait_behind_a_report(large):
     """To drop a trigger waits for readers, and everybody else behind it."""
     ready(large, ["shop.plain"])

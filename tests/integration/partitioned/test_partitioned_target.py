@@ -110,6 +110,22 @@ def test_closed_means_closed_for_partitions(sales):
     assert sales.sql("SELECT * FROM tandem.reconcile('shop.sale')") == []
 
 
+def test_in_dual_write_nothing_is_closed_any_more(sales):
+    """The triggers of the cut-overs before are there and let every write pass as it is."""
+    sales.sql("SELECT tandem.set_phase('sale', 'dual_write')")
+    for new, old in (("INSERT INTO sale_2025 VALUES (880001, '2025-02-02', 5, 'a')", "INSERT INTO sale VALUES (880001, '2025-02-02', 5, 'a')"),
+                     ("INSERT INTO sale VALUES (880002, '2026-02-02', 6, 'b')",) * 2,
+                     ("UPDATE sale SET note = 'c' WHERE id = 880002",) * 2,
+                     ("DELETE FROM sale_2025 WHERE id = 20", "DELETE FROM sale WHERE id = 20")):
+        sales.sql(new)
+        sales.write(old)
+    assert sales.sql("SELECT id, note FROM sale WHERE id IN (20, 880001, 880002) ORDER BY 1") == [(880001, "a"), (880002, "c")]
+    wait_until(lambda: sales.value("SELECT count(*) FROM tandem.direct_write") == 0, 60, 0.1, "the writes to be verified")
+    assert sales.value("SELECT sum(different) + sum(missing_on_old) + sum(missing_on_new) FROM tandem.pg_stat_tandem_dual_writes") == 1  # of the test before
+    sales.check()
+    sales.sql("SELECT tandem.set_phase('sale', 'ready')")
+
+
 def test_contract_leaves_no_trigger(sales):
     sales.wait_caught_up()
     call(sales, "cutover", waive=WAIVE, max_pause="5 s")
